@@ -1,0 +1,25 @@
+//! The contract of cnx, shared by coordinator, worker and CLI. No IO, no async.
+//!
+//! Read in this order: [`spec`] (what an experiment is), [`recipe`] (what it is where a file leaves it unsaid),
+//! [`file`] (its TOML form), [`validate`], [`sweep`] (many at once), [`architecture`] and [`cost`] (what it means,
+//! in layers and integers), then [`v1`] (the services, told in `cnx.proto`) and [`names`].
+
+pub mod architecture;
+pub mod cost;
+pub mod dashed;
+pub mod file;
+pub mod names;
+pub mod problems;
+pub mod recipe;
+pub mod spec;
+pub mod state_dir;
+pub mod sweep;
+pub mod validate;
+
+pub use spec::Spec;
+
+/// The generated messages and services of `cnx.proto`.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("cnx.v1");
+}
