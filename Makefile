@@ -1,0 +1,32 @@
+# Thin names over cargo and scripts/. `make demo` is where to start.
+.PHONY: help setup build demo test check bench install clean
+
+help:            ## say what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup:           ## put libtorch 2.11.0 under .libtorch (once)
+	@scripts/setup.sh
+
+build: setup     ## build cnx, cnxd and cnx-worker into target/release
+	@cargo build --release --workspace
+
+demo: build      ## a coordinator, a worker, three small CondenseNets, the table
+	@scripts/demo.sh
+
+test: build      ## every test
+	@cargo test --release --workspace
+
+check: setup     ## formatting and lints
+	@cargo fmt --all --check
+	@cargo clippy --release --workspace --all-targets -- --deny warnings
+
+bench: build     ## every benchmark; figures also in target/bench/*.json
+	@scripts/bench.sh
+
+install: build   ## cnx, cnxd and cnx-worker into ~/.local/bin
+	@mkdir -p $(HOME)/.local/bin
+	@install target/release/cnx target/release/cnxd target/release/cnx-worker $(HOME)/.local/bin/
+
+clean:           ## remove what was built and what the demo made; libtorch stays
+	@cargo clean
+	@rm -rf demo-out

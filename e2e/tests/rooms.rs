@@ -1,0 +1,40 @@
+//! Who may import whom: the contract imports no sibling, and the others only the contract.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::process::Command;
+
+use serde_json::Value;
+
+#[test]
+fn the_crates_import_only_what_the_architecture_allows() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let imports = |name: &str| -> Vec<String> {
+        let package =
+            packages.iter().find(|p| p["name"] == name).unwrap_or_else(|| panic!("no crate {name}"));
+        let dependencies = package["dependencies"].as_array().unwrap().iter();
+        dependencies.filter(|d| d["kind"].is_null()).map(|d| d["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let siblings =
+        |name: &str| -> Vec<String> { imports(name).into_iter().filter(|d| d.starts_with("cnx-")).collect() };
+    assert_eq!(siblings("cnx-proto"), Vec::<String>::new());
+    for name in ["cnx-daemon", "cnx-worker", "cnx-cli"] {
+        assert_eq!(siblings(name), ["cnx-proto"], "{name}");
+    }
+    let has = |name: &str, dependency: &str| imports(name).iter().any(|d| d == dependency);
+    for name in ["cnx-proto", "cnx-daemon", "cnx-cli"] {
+        assert!(!has(name, "tch"), "{name} must not know libtorch");
+    }
+    for name in ["cnx-proto", "cnx-worker", "cnx-cli"] {
+        assert!(!has(name, "sqlx"), "{name} must not know SQL");
+    }
+    for io in ["tokio", "reqwest", "ureq", "sqlx"] {
+        assert!(!has("cnx-proto", io), "the contract does no IO");
+    }
+}
