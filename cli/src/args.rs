@@ -1,0 +1,339 @@
+//! The command line itself: verbs, flags, help texts. What a verb does is in the file of its name.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use cnx_proto::file::Override;
+
+use crate::verbs::data::DataVerb;
+
+const AFTER_HELP: &str = "\
+Examples:
+  cnx up                                     a coordinator and workers on this machine
+  cnx submit configs/condensenet-86.toml     one experiment
+  cnx submit configs/sweeps/cifar10.toml     a sweep: the table of the paper
+  cnx status --watch                         what runs, how far, what it reached
+  cnx results --csv > cifar10.csv            measured beside published
+
+Exit codes:
+  0  fine
+  1  the request failed or was refused (with --wait: an experiment did not succeed)
+  2  wrong usage, or a config with problems
+  3  the coordinator cannot be reached
+  4  not authorised: no token, or a wrong one
+
+Environment:
+  CNX_STATE    state folder (else $XDG_STATE_HOME/cnx, else ~/.local/state/cnx)
+  CNX_SERVER   URL of the coordinator (else the one in the state folder)
+  CNX_TOKEN    its token (else the file `token` in the state folder)
+  CNX_DATA     folder of the datasets (else ~/.cache/cnx)
+  CNX_WORKER, CNX_DAEMON   the programs cnx-worker and cnxd (else beside cnx, else in PATH)
+  NO_COLOR     no colours";
+
+/// CondenseNet experiments: submit them, watch them, print the tables.
+#[derive(Debug, Parser)]
+#[command(name = "cnx", version, after_help = AFTER_HELP, max_term_width = 110, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Args)]
+pub struct Global {
+    /// State folder of the coordinator
+    #[arg(long, global = true, env = "CNX_STATE", value_name = "DIR", value_hint = ValueHint::DirPath, hide_env = true)]
+    pub state: Option<PathBuf>,
+    /// Coordinator to talk to, e.g. http://127.0.0.1:7420
+    #[arg(long, global = true, env = "CNX_SERVER", value_name = "URL", hide_env = true)]
+    pub server: Option<String>,
+    /// Print data and errors only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    Submit(SubmitArgs),
+    Status(StatusArgs),
+    Logs(LogsArgs),
+    Cancel(CancelArgs),
+    Retry(RetryArgs),
+    Results(ResultsArgs),
+    Workers(WorkersArgs),
+    Inspect(InspectArgs),
+    Evaluate(EvaluateArgs),
+    Convert(ConvertArgs),
+    /// Generate, download or check a dataset
+    #[command(subcommand)]
+    Data(DataVerb),
+    Up(UpArgs),
+    Down(DownArgs),
+    Completions(CompletionsArgs),
+}
+
+/// Queue experiments: configs or sweeps
+///
+/// All experiments of a file are queued, or none. What is identical to an experiment that waits, runs or is done
+/// is named, not queued again; submitting a sweep again adds what is missing.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cnx submit configs/condensenet-86.toml
+  cnx submit configs/condensenet-86.toml --set train.seed=3 --set train.epochs=10
+  cnx submit configs/sweeps/cifar10.toml --dry-run
+  cnx submit configs/sweeps/demo.toml --wait && cnx results demo")]
+pub struct SubmitArgs {
+    /// Config or sweep files (TOML)
+    #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub files: Vec<PathBuf>,
+    /// Set a key over what the file says; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<Override>,
+    /// Say what would be queued, and queue nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Queue even what is identical to an existing experiment
+    #[arg(long)]
+    pub force: bool,
+    /// Wait until all are final; exit 0 only if all succeeded
+    #[arg(long, conflicts_with = "dry_run")]
+    pub wait: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What runs, how far, what it reached
+///
+/// With one experiment selected: its spec, attempts, error curve, artifacts and events.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cnx status                     the newest experiments
+  cnx status 12                  one experiment in detail
+  cnx status cifar10 --watch     a sweep, live, until all of it is final
+  cnx status last --json | jq .experiments[0].state")]
+pub struct StatusArgs {
+    /// IDs, names, sweep names, or `last`; none: everything
+    #[arg(value_name = "SELECTOR")]
+    pub selectors: Vec<String>,
+    /// Follow, until all that is selected is final (with nothing selected: until interrupted)
+    #[arg(short, long)]
+    pub watch: bool,
+    /// At most so many experiments, the newest; 0: all [default: 50, all with selectors or --json]
+    #[arg(short = 'n', long, value_name = "N")]
+    pub limit: Option<u32>,
+    /// Print JSON (with --watch: an object a line)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The log of an experiment
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cnx logs 12 -f
+  cnx logs last --tail 20
+  cnx logs condensenet-86 | grep -i condens")]
+pub struct LogsArgs {
+    /// ID or name, or `last`
+    #[arg(value_name = "SELECTOR", default_value = "last")]
+    pub selector: String,
+    /// Follow, until the experiment is final
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only the last N lines first
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub tail: Option<u32>,
+    /// Put the time (UTC) before each line
+    #[arg(short, long)]
+    pub time: bool,
+}
+
+/// Cancel experiments that wait or run
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cnx cancel 12 13
+  cnx cancel cifar10     a whole sweep")]
+pub struct CancelArgs {
+    /// IDs, names, sweep names, or `last`
+    #[arg(required = true, value_name = "SELECTOR")]
+    pub selectors: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Queue anew what failed or was cancelled; it goes on from its checkpoints
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cnx retry 12
+  cnx retry cifar10     all of a sweep that failed or was cancelled")]
+pub struct RetryArgs {
+    /// IDs, names, sweep names, or `last`
+    #[arg(required = true, value_name = "SELECTOR")]
+    pub selectors: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The result table: measured beside published
+///
+/// A row is a group of experiments that differ in the seed only: mean ± sample standard deviation of the errors in
+/// per cent. What was not measured is empty. Of experiments with the same spec the newest that succeeded counts.
+/// The CSV holds no times: the same sweep gives the same bytes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cnx results
+  cnx results cifar10 --csv > cifar10.csv
+  cnx results --sweep cifar10 --markdown --provenance
+  cnx results --json | jq '.rows[] | [.model, .top1_error]'")]
+pub struct ResultsArgs {
+    /// IDs, names, sweep names, or `last`; none: everything
+    #[arg(value_name = "SELECTOR")]
+    pub selectors: Vec<String>,
+    /// A sweep; the same as naming it as a selector
+    #[arg(long, value_name = "NAME")]
+    pub sweep: Vec<String>,
+    /// Print CSV
+    #[arg(long, group = "form")]
+    pub csv: bool,
+    /// Print JSON
+    #[arg(long, group = "form")]
+    pub json: bool,
+    /// Print a Markdown table
+    #[arg(long, group = "form")]
+    pub markdown: bool,
+    /// Add how each number came about: spec and data hash, commit, versions, device, attempts
+    #[arg(long)]
+    pub provenance: bool,
+}
+
+/// The workers of the coordinator
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  cnx workers\n  cnx workers --json | jq '.workers[].name'")]
+pub struct WorkersArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// FLOPs and parameters of configs, beside the published errors (needs no coordinator)
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cnx inspect configs/*.toml
+  cnx inspect configs/condensenet-86.toml --set model.condense_factor=8 --set model.group_1x1=8
+  cnx inspect --json configs/sweeps/cifar10.toml | jq '.[].flops'")]
+pub struct InspectArgs {
+    /// Config or sweep files (TOML)
+    #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub files: Vec<PathBuf>,
+    /// Set a key over what the file says; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<Override>,
+    /// Print JSON: an array with an object an experiment
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Measure the errors of a saved model (by cnx-worker; needs no coordinator)
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cnx evaluate best.safetensors
+  cnx evaluate weights.safetensors --spec configs/condensenet-86.toml --data ~/.cache/cnx")]
+pub struct EvaluateArgs {
+    /// Checkpoint or model
+    #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub spec: SpecOf,
+    /// Folder of the datasets
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub data: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Convert a trained model's learned group convolutions to group convolutions (by cnx-worker)
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cnx convert final.safetensors -o converted.safetensors
+  cnx convert weights.safetensors --spec configs/condensenet-86.toml -o converted.safetensors")]
+pub struct ConvertArgs {
+    /// Checkpoint or model
+    #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
+    pub model: PathBuf,
+    #[command(flatten)]
+    pub spec: SpecOf,
+    /// File to write
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct SpecOf {
+    /// Config of the model; files that cnx wrote carry their own
+    #[arg(long = "spec", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+    /// Set a key over what the config says; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "file")]
+    pub set: Vec<Override>,
+}
+
+/// Start a coordinator and a worker per device on this machine, in the background
+///
+/// What runs already is left alone. Devices are the GPUs that nvidia-smi names, else the CPU.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cnx up
+  cnx up --cpu --slots 2
+  cnx --state /tmp/try up --listen 127.0.0.1:0     a second one, apart from the first")]
+pub struct UpArgs {
+    /// Workers; more than there are GPUs share them [default: one a GPU, else one]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=256))]
+    pub workers: Option<u32>,
+    /// Experiments that each worker runs at once
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub slots: u32,
+    /// Use the CPU even where there are GPUs
+    #[arg(long)]
+    pub cpu: bool,
+    /// Address of the coordinator
+    #[arg(long, value_name = "ADDR", default_value_t = format!("127.0.0.1:{}", cnx_proto::state_dir::DEFAULT_PORT))]
+    pub listen: String,
+}
+
+/// Stop what `cnx up` started
+///
+/// Experiments that run are checkpointed and go back to the queue; the next `cnx up` goes on with them.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  cnx down\n  cnx down --timeout 300")]
+pub struct DownArgs {
+    /// Seconds that each may take before it is killed
+    #[arg(long, value_name = "S", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub timeout: u64,
+}
+
+/// Print a completion script
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cnx completions bash > ~/.local/share/bash-completion/completions/cnx
+  cnx completions zsh > ~/.zfunc/_cnx
+  cnx completions fish > ~/.config/fish/completions/cnx.fish")]
+pub struct CompletionsArgs {
+    /// Your shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}

@@ -1,0 +1,65 @@
+//! `cnx`, the command line. Read on in [`args`] (the verbs and their flags), then `verbs/`, one file a verb. [`client`]
+//! finds the coordinator, [`follow`] watches it, `term/` is how things look. Data goes to standard output, talk to
+//! standard error.
+
+mod args;
+mod background;
+mod client;
+mod configs;
+mod context;
+mod failure;
+mod follow;
+mod groups;
+mod json;
+mod programs;
+mod term;
+mod verbs;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Verb};
+use context::Context;
+use failure::{Failure, Result};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let context = Context::new(&cli.global);
+    match run(&context, cli.verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.message.is_empty() {
+                let label = term::style::paint(term::style::BAD.bold(), "error:");
+                context::warn(format_args!("{label} {}", term::escape::printable_lines(&failure.message)));
+            }
+            ExitCode::from(failure.code as u8)
+        }
+    }
+}
+
+fn run(context: &Context, verb: Verb) -> Result {
+    match verb {
+        Verb::Submit(args) => wait_for(verbs::submit::run(context, &args)),
+        Verb::Status(args) => wait_for(verbs::status::run(context, &args)),
+        Verb::Logs(args) => wait_for(verbs::logs::run(context, &args)),
+        Verb::Cancel(args) => wait_for(verbs::cancel::run(context, &args)),
+        Verb::Retry(args) => wait_for(verbs::retry::run(context, &args)),
+        Verb::Results(args) => wait_for(verbs::results::run(context, &args)),
+        Verb::Workers(args) => wait_for(verbs::workers::run(context, &args)),
+        Verb::Inspect(args) => verbs::inspect::run(&args),
+        Verb::Evaluate(args) => verbs::evaluate::run(&args),
+        Verb::Convert(args) => verbs::convert::run(&args),
+        Verb::Data(verb) => verbs::data::run(context, &verb),
+        Verb::Up(args) => wait_for(verbs::up::run(context, &args)),
+        Verb::Down(args) => verbs::down::run(context, &args),
+        Verb::Completions(args) => verbs::completions::run(&args),
+    }
+}
+
+/// One thread is enough, and starts at once.
+fn wait_for(verb: impl Future<Output = Result>) -> Result {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::refused(format!("cannot start: {error}")))?.block_on(verb)
+}

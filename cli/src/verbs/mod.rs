@@ -1,0 +1,16 @@
+//! The verbs, one file each.
+
+pub mod cancel;
+pub mod completions;
+pub mod convert;
+pub mod data;
+pub mod down;
+pub mod evaluate;
+pub mod inspect;
+pub mod logs;
+pub mod results;
+pub mod retry;
+pub mod status;
+pub mod submit;
+pub mod up;
+pub mod workers;

@@ -1,0 +1,204 @@
+//! The table for people, and in Markdown.
+
+use std::collections::BTreeSet;
+
+use cnx_proto::spec::{Arch, Dataset};
+
+use super::csv;
+use super::rows::{Mean, Row};
+use crate::groups::condense_and_groups;
+use crate::term::escape::printable;
+use crate::term::format::{count, error, flops, params, ranges};
+use crate::term::style::{BAD, BOLD, BUSY, DIM, paint};
+use crate::term::table::{Cell, Column, Left, Right, Table};
+
+/// A table a dataset, each with its title.
+pub fn people(rows: &[Row], provenance: bool, width: Option<usize>) -> String {
+    let mut out = String::new();
+    for rows in rows.chunk_by(|a, b| a.spec.data.dataset == b.spec.data.dataset) {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out.push_str(&paint(BOLD, &title(rows)));
+        out.push_str("\n\n");
+        for line in table(rows).lines(width.map(|w| w.saturating_sub(2))) {
+            out.push_str(&format!("  {line}\n"));
+        }
+        if provenance {
+            rows.iter().for_each(|row| provenance_lines(row, &mut out));
+        }
+    }
+    out
+}
+
+/// `CondenseNet on CIFAR-10, top-1 error %   (3 seeds; …)`.
+fn title(rows: &[Row]) -> String {
+    let what = match rows
+        .iter()
+        .map(|r| r.spec.model.arch)
+        .collect::<BTreeSet<Arch>>()
+        .into_iter()
+        .collect::<Vec<_>>()[..]
+    {
+        [Arch::CondenseNet] => "CondenseNet",
+        [Arch::DenseNet] => "DenseNet",
+        [Arch::DenseNetLgc] => "DenseNet-LGC",
+        _ => "Networks",
+    };
+    let dataset = rows.first().map_or("?", |r| dataset(r.spec.data.dataset));
+    let mut notes = Vec::new();
+    match rows.iter().map(|r| r.submitted).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()[..] {
+        [1] => {}
+        [n] => notes.push(format!("mean ± deviation of {}", count(n, "seed"))),
+        _ => notes.push("mean ± deviation over seeds".to_owned()),
+    }
+    if rows.iter().any(|r| r.converted_top1.is_some()) {
+        notes.push("converted = group-convolution model".to_owned());
+    }
+    let notes = if notes.is_empty() { String::new() } else { format!("   ({})", notes.join("; ")) };
+    format!("{what} on {dataset}, top-1 error %{notes}")
+}
+
+fn dataset(dataset: Dataset) -> &'static str {
+    match dataset {
+        Dataset::Cifar10 => "CIFAR-10",
+        Dataset::Cifar100 => "CIFAR-100",
+        Dataset::ImageNet => "ImageNet",
+        Dataset::Synthetic => "generated images",
+    }
+}
+
+fn table(rows: &[Row]) -> Table {
+    let mut table = Table::new(&[
+        Column("model", Left, 0),
+        Column("C=G", Right, 3),
+        Column("epochs", Right, 4),
+        Column("FLOPs", Right, 0),
+        Column("params", Right, 1),
+        Column("published", Right, 0),
+        Column("measured", Left, 0),
+        Column("converted", Left, 0),
+        Column("best", Left, 2),
+        Column("Δ", Right, 0),
+        Column("seeds", Left, 5),
+    ]);
+    for r in rows {
+        let seeds = if r.submitted > 1 { ranges(&r.seeds) } else { String::new() };
+        table.row(vec![
+            r.spec.name.clone().into(),
+            condense_and_groups(&r.spec).into(),
+            r.spec.train.epochs.to_string().into(),
+            flops(r.cost.flops).into(),
+            params(r.cost.params).into(),
+            Cell::new(r.spec.published.top1_error.map(error).unwrap_or_default(), DIM),
+            measured(r),
+            mean(r.converted_top1).into(),
+            Cell::new(mean(r.best_top1), DIM),
+            r.delta().map(|d| format!("{d:+.2}")).unwrap_or_default().into(),
+            Cell::new(seeds, DIM),
+        ]);
+    }
+    table
+}
+
+/// `6.31 ± 0.09`.
+fn mean(of: Option<Mean>) -> String {
+    match of {
+        None => String::new(),
+        Some(Mean { mean, std: None }) => error(mean),
+        Some(Mean { mean, std: Some(std) }) => format!("{} ± {}", error(mean), error(std)),
+    }
+}
+
+/// The mean, and how far the row is where it is not complete.
+fn measured(r: &Row) -> Cell {
+    let (done, all) = (r.seeds.len(), r.submitted);
+    match (r.top1, done == all) {
+        (Some(_), true) => mean(r.top1).into(),
+        (Some(_), false) => format!("{} ({done} of {all})", mean(r.top1)).into(),
+        (None, _) if r.running > 0 && all > 1 => Cell::new(format!("running {}/{all}", r.running), BUSY),
+        (None, _) if r.running > 0 => Cell::new("running", BUSY),
+        (None, _) if r.failed == all => Cell::new("failed", BAD),
+        (None, _) => "".into(),
+    }
+}
+
+fn provenance_lines(row: &Row, out: &mut String) {
+    if row.seeds.is_empty() {
+        return;
+    }
+    out.push_str(&format!("\n  {}\n", paint(BOLD, &row.spec.name)));
+    for column in csv::provenance_columns() {
+        let text = (column.value)(row).into_text();
+        if !text.is_empty() {
+            out.push_str(&format!("    {:17} {}\n", column.name, printable(&text)));
+        }
+    }
+}
+
+/// A Markdown table with the columns of the published one, and with `provenance` all that says how it came about.
+pub fn markdown(rows: &[Row], provenance: bool) -> String {
+    let mut header: Vec<String> =
+        ["Model", "Dataset", "FLOPs", "Params", "Published", "Measured", "Converted", "Δ", "Seeds"]
+            .map(str::to_owned)
+            .into();
+    if provenance {
+        header.extend(csv::provenance_columns().map(|c| c.name.to_owned()));
+    }
+    let rule =
+        header.iter().enumerate().map(|(i, _)| if i < 2 { "---" } else { "---:" }.to_owned()).collect();
+    let mut lines = vec![header, rule];
+    for r in rows {
+        let mut line = vec![
+            r.spec.name.clone(),
+            dataset(r.spec.data.dataset).to_owned(),
+            flops(r.cost.flops),
+            params(r.cost.params),
+            r.spec.published.top1_error.map(error).unwrap_or_default(),
+            mean(r.top1),
+            mean(r.converted_top1),
+            r.delta().map(|d| format!("{d:+.2}")).unwrap_or_default(),
+            format!("{}/{}", r.seeds.len(), r.submitted),
+        ];
+        if provenance {
+            line.extend(csv::provenance_columns().map(|c| (c.value)(r).into_text()));
+        }
+        lines.push(line);
+    }
+    let cell = |text: String| printable(&text).replace('|', "\\|");
+    let line =
+        |cells: Vec<String>| format!("| {} |\n", cells.into_iter().map(cell).collect::<Vec<_>>().join(" | "));
+    lines.into_iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rows::{rows, tests::example};
+    use super::*;
+
+    #[test]
+    fn the_table_stands_measured_beside_published() {
+        let text = anstream::adapter::strip_str(&people(&rows(&example()).0, false, None)).to_string();
+        assert_eq!(
+            text,
+            "\
+CondenseNet on CIFAR-10, top-1 error %   (mean ± deviation over seeds; converted = group-convolution model)
+
+  model           C=G  epochs  FLOPs  params  published  measured       converted    best             Δ  seeds
+  condensenet-50    4     300  28.6M   0.22M       6.22  6.31 ± 0.09    6.33 ± 0.09  6.30 ± 0.09  +0.09  0-2
+  condensenet-74    4     300  51.9M   0.41M       6.22  5.30 (1 of 2)  5.32         5.29         -0.92  0
+  condensenet-86    4     300  65.8M   0.52M       6.22  running
+"
+        );
+    }
+
+    #[test]
+    fn markdown_leaves_empty_what_is_not_measured() {
+        let text = markdown(&rows(&example()).0, false);
+        assert!(text.lines().all(|l| l.matches('|').count() == 10), "{text}");
+        assert!(
+            text.contains("| condensenet-86 | CIFAR-10 | 65.8M | 0.52M | 6.22 |  |  |  | 0/1 |"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,375 @@
+//! Experiments as a list: what `status` prints, `--watch` redraws and `submit --wait` follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anstyle::Style;
+use cnx_proto::Spec;
+use cnx_proto::v1::{Coordinator, Experiment, Phase, Progress, State, StatusReply};
+
+use crate::term::escape::printable;
+use crate::term::format::{count, duration, error, thousands};
+use crate::term::style::{BAD, BUSY, DIM, DOUBT, GOOD};
+use crate::term::table::{Cell, Column, Left, Right, Table, cut};
+use crate::term::{bar, screen};
+
+const BAR: usize = 12;
+const LONGEST_MESSAGE: usize = 48;
+
+const COLUMNS: &[Column] = &[
+    Column("ID", Right, 0),
+    Column("EXPERIMENT", Left, 0),
+    Column("SEED", Right, 0),
+    Column("STATE", Left, 0),
+    Column("PROGRESS", Left, 0),
+    Column("TOP-1 ERR", Right, 1),
+    Column("PUBLISHED", Right, 3),
+    Column("LOSS", Right, 7),
+    Column("CONDENSED", Right, 8),
+    Column("SPEED", Right, 4),
+    Column("ETA", Right, 2),
+    Column("ATTEMPT", Left, 5),
+    Column("", Left, 6),
+];
+
+/// `coordinator 127.0.0.1:7420, up 3 h 12 min; 2 workers, 1 busy; 5 queued`.
+pub fn headline(c: &Coordinator, now_ms: u64) -> String {
+    let up = duration(now_ms.saturating_sub(c.started_at_ms));
+    let address = c.address.trim_start_matches("http://");
+    let slots = match (c.workers, c.busy_slots, c.free_slots) {
+        (0, ..) => String::new(),
+        (_, busy, 0) => format!(", all {busy} busy"),
+        (_, busy, free) => format!(", {busy} of {} busy", busy + free),
+    };
+    let workers = count(c.workers as usize, "worker");
+    format!(
+        "coordinator {}, up {up}; {workers}{slots}; {} running, {} queued",
+        printable(address),
+        thousands(c.running),
+        thousands(c.queued)
+    )
+}
+
+/// One row an experiment.
+pub fn table(experiments: &[Experiment], now_ms: u64) -> Table {
+    let mut table = Table::new(COLUMNS);
+    let specs: Vec<Option<Spec>> = experiments.iter().map(spec).collect();
+    // Of some rows of one name, the seed tells which is which.
+    let seeds: BTreeSet<(&str, u64)> =
+        specs.iter().flatten().map(|s| (s.name.as_str(), s.train.seed)).collect();
+    let names: BTreeSet<&str> = seeds.iter().map(|(name, _)| *name).collect();
+    let show_seeds = seeds.len() > names.len();
+    for (e, spec) in experiments.iter().zip(&specs) {
+        table.row(row(e, spec.as_ref(), show_seeds, now_ms));
+    }
+    table
+}
+
+/// Not validated again: a spec of another version still shows what can be read.
+fn spec(e: &Experiment) -> Option<Spec> {
+    serde_json::from_str(&e.spec_json).ok()
+}
+
+fn row(e: &Experiment, spec: Option<&Spec>, show_seed: bool, now_ms: u64) -> Vec<Cell> {
+    let published = spec.and_then(|s| s.published.top1_error);
+    let seed = spec.filter(|_| show_seed).map(|s| s.train.seed.to_string());
+    let (state, style) = state(e);
+    let training = live(e).filter(|p| phase(p) == Phase::Train && p.step > 0);
+    let speed =
+        training.filter(|p| p.images_per_s >= 1.0).map(|p| thousands(p.images_per_s as u64) + " img/s");
+    let condensed = training.filter(|p| p.condensing_stages > 0);
+    let eta = training.zip(spec).and_then(|(p, s)| eta_ms(p, s.train.batch_size));
+    let hint = if e.state() == State::Failed { format!("cnx status {}", e.id) } else { String::new() };
+    vec![
+        e.id.to_string().into(),
+        printable(&e.name).into_owned().into(),
+        seed.unwrap_or_default().into(),
+        Cell::new(state, style),
+        progress(e, spec, now_ms),
+        e.top1_error.map(error).unwrap_or_default().into(),
+        Cell::new(published.map(error).unwrap_or_default(), DIM),
+        training.map(|p| format!("{:.3}", p.loss)).unwrap_or_default().into(),
+        condensed
+            .map(|p| format!("{}/{}", p.condensing_stage, p.condensing_stages))
+            .unwrap_or_default()
+            .into(),
+        speed.unwrap_or_default().into(),
+        eta.map(duration).unwrap_or_default().into(),
+        attempt(e).into(),
+        Cell::new(hint, DIM),
+    ]
+}
+
+/// The progress of what runs.
+fn live(e: &Experiment) -> Option<&Progress> {
+    e.progress.as_ref().filter(|_| e.state() == State::Running)
+}
+
+fn phase(p: &Progress) -> Phase {
+    Phase::try_from(p.phase).unwrap_or_default()
+}
+
+/// The state in a word; of what runs, its phase.
+pub fn state(e: &Experiment) -> (String, Style) {
+    match e.state() {
+        State::Running if e.cancelling => ("cancelling".to_owned(), DOUBT),
+        State::Running => {
+            let phase = live(e).map(phase).filter(|&p| p != Phase::Unspecified);
+            (phase.map_or_else(|| "starting".to_owned(), Phase::label), BUSY)
+        }
+        State::Succeeded => ("done".to_owned(), GOOD),
+        State::Failed => ("failed".to_owned(), BAD),
+        State::Cancelled => ("cancelled".to_owned(), DOUBT),
+        State::Queued => ("queued".to_owned(), DIM),
+        State::Unspecified => ("?".to_owned(), DOUBT),
+    }
+}
+
+fn progress(e: &Experiment, spec: Option<&Spec>, now_ms: u64) -> Cell {
+    let epochs = spec.map(|s| s.train.epochs).or(e.progress.as_ref().map(|p| p.epochs)).unwrap_or(0);
+    let done = format!("{}/{epochs}", e.epochs_done);
+    let message = cut(&printable(&e.message), LONGEST_MESSAGE);
+    match e.state() {
+        State::Queued if e.waits_until_ms > now_ms => {
+            let wait = duration(e.waits_until_ms - now_ms);
+            let again = format!("tried again in {wait}");
+            let text = if message.is_empty() { again } else { format!("{message}; {again}") };
+            Cell::new(cut(&text, LONGEST_MESSAGE), DIM)
+        }
+        State::Queued => Cell::new(message, DIM),
+        State::Failed => Cell::new(message, BAD),
+        State::Running => match live(e).filter(|p| p.steps > 0) {
+            Some(p) => {
+                let share = p.step as f64 / p.steps as f64;
+                let label = match phase(p) {
+                    Phase::Train => done,
+                    _ => format!("{:.0} %", 100.0 * share),
+                };
+                Cell::from(format!("{} {label}", bar::bar(share, BAR)))
+            }
+            None if e.epochs_done > 0 => done.into(),
+            None => "".into(),
+        },
+        _ if e.epochs_done > 0 || e.state() == State::Succeeded => done.into(),
+        _ => message.into(),
+    }
+}
+
+/// What the rest of the training takes at the speed seen.
+fn eta_ms(p: &Progress, batch_size: u32) -> Option<u64> {
+    let left = p.steps.saturating_sub(p.step) as f64 * f64::from(batch_size);
+    let seconds = left / p.images_per_s;
+    (seconds.is_finite() && seconds >= 0.0).then_some((seconds * 1000.0) as u64)
+}
+
+fn attempt(e: &Experiment) -> String {
+    match (e.attempt, e.resumed_at_epoch) {
+        (0, _) => String::new(),
+        (attempt, 0) => attempt.to_string(),
+        (attempt, epoch) => format!("{attempt}, resumed at {epoch}"),
+    }
+}
+
+/// What of a list is worth its place on a screen of few rows: what runs, then the newest of the rest; by ID.
+pub fn most_relevant(experiments: &[Experiment], rows: usize) -> Vec<Experiment> {
+    if experiments.len() <= rows {
+        return experiments.to_vec();
+    }
+    let mut chosen: Vec<&Experiment> = experiments.iter().collect();
+    let rank = |e: &Experiment| match e.state() {
+        State::Running => 0,
+        State::Failed => 1,
+        State::Queued => 2,
+        _ => 3,
+    };
+    // Of what waits the oldest is next; of the rest the newest is of interest.
+    chosen.sort_by_key(|e| (rank(e), if e.state() == State::Queued { e.id } else { u64::MAX - e.id }));
+    chosen.truncate(rows);
+    chosen.sort_by_key(|e| e.id);
+    chosen.into_iter().cloned().collect()
+}
+
+/// A full frame for a terminal of that size.
+pub fn frame(reply: &StatusReply, now_ms: u64, (width, height): (usize, usize)) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(c) = &reply.coordinator {
+        lines.push(screen::fitted(&headline(c, now_ms), Some(width)));
+        lines.push(String::new());
+    }
+    // Head, header, "… more" and the line of the cursor stay free.
+    let shown = most_relevant(&reply.experiments, height.saturating_sub(lines.len() + 3).max(1));
+    lines.extend(table(&shown, now_ms).lines(Some(width)));
+    if shown.len() < reply.experiments.len() {
+        lines.push(screen::fitted(
+            &format!("… and {} more", reply.experiments.len() - shown.len()),
+            Some(width),
+        ));
+    }
+    lines.truncate(height.saturating_sub(1).max(1));
+    lines
+}
+
+/// What of an experiment is worth a line when it changes.
+type Seen = (i32, u32, u32, bool);
+
+/// Turns updates into a line a change, for logs and pipes.
+#[derive(Default)]
+pub struct Changes {
+    seen: BTreeMap<u64, Seen>,
+}
+
+impl Changes {
+    /// Lines for what is new since the last update.
+    pub fn lines(&mut self, reply: &StatusReply) -> Vec<String> {
+        let mut lines = Vec::new();
+        for e in &reply.experiments {
+            let seen = (e.state, e.attempt, e.epochs_done, e.cancelling);
+            if self.seen.insert(e.id, seen) != Some(seen) {
+                lines.push(change(e));
+            }
+        }
+        lines
+    }
+}
+
+fn change(e: &Experiment) -> String {
+    let (state, _) =
+        if e.state() == State::Running && !e.cancelling { ("running".to_owned(), BUSY) } else { state(e) };
+    let mut line = format!("{} {}: {state}", e.id, printable(&e.name));
+    if e.attempt > 1 {
+        line.push_str(&format!(", attempt {}", attempt(e)));
+    }
+    if let Some(spec) = spec(e).filter(|_| e.epochs_done > 0) {
+        line.push_str(&format!(", epoch {}/{}", e.epochs_done, spec.train.epochs));
+    }
+    if let Some(top1) = e.top1_error {
+        line.push_str(&format!(", top-1 error {}", error(top1)));
+    }
+    if !e.message.is_empty() && e.state() != State::Running {
+        line.push_str(&format!(" ({})", printable(&e.message)));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cnx_proto::v1::Progress;
+
+    fn spec_json(name: &str, published: f64) -> String {
+        let text = format!(
+            "name = \"{name}\"\n[model]\narch = \"condensenet\"\nstages = \"8-8-8\"\ngrowth = \"8-16-32\"\n\
+             [data]\ndataset = \"cifar10\"\n[published]\ntop1_error = {published:?}\n"
+        );
+        cnx_proto::file::parse("test.toml", &text, &[]).unwrap().to_json()
+    }
+
+    fn experiment(id: u64, name: &str, state: State, published: f64) -> Experiment {
+        Experiment {
+            id,
+            name: name.into(),
+            state: state as i32,
+            spec_json: spec_json(name, published),
+            ..Default::default()
+        }
+    }
+
+    pub fn example() -> StatusReply {
+        let done = Experiment {
+            attempt: 1,
+            epochs_done: 300,
+            top1_error: Some(6.31),
+            ..experiment(1, "condensenet-50", State::Succeeded, 6.22)
+        };
+        let progress = Progress {
+            phase: Phase::Train as i32,
+            epoch: 215,
+            epochs: 300,
+            step: 167_348,
+            steps: 234_600,
+            loss: 0.1234,
+            images_per_s: 8140.4,
+            condensing_stage: 3,
+            condensing_stages: 3,
+            ..Default::default()
+        };
+        let training = Experiment {
+            attempt: 2,
+            resumed_at_epoch: 180,
+            epochs_done: 214,
+            top1_error: Some(7.02),
+            progress: Some(progress),
+            ..experiment(2, "condensenet-74", State::Running, 5.28)
+        };
+        let queued = Experiment {
+            message: "next free GPU".into(),
+            ..experiment(3, "condensenet-86", State::Queued, 5.06)
+        };
+        let failed = Experiment {
+            attempt: 1,
+            message: "NaN loss at step 4,113\x1b[2J".into(),
+            ..experiment(4, "condensenet-98", State::Failed, 4.83)
+        };
+        let coordinator = Coordinator {
+            address: "http://127.0.0.1:7420".into(),
+            started_at_ms: 1_000,
+            workers: 2,
+            busy_slots: 1,
+            free_slots: 1,
+            queued: 1,
+            running: 1,
+            ..Default::default()
+        };
+        StatusReply { coordinator: Some(coordinator), experiments: vec![done, training, queued, failed] }
+    }
+
+    fn plain(lines: Vec<String>) -> Vec<String> {
+        lines.iter().map(|l| anstream::adapter::strip_str(l).to_string()).collect()
+    }
+
+    #[test]
+    fn the_list_shows_how_far_and_what_it_reached() {
+        let lines = plain(frame(&example(), 11_521_000, (170, 30)));
+        assert_eq!(
+            lines,
+            [
+                "coordinator 127.0.0.1:7420, up 3 h 12 min; 2 workers, 1 of 2 busy; 1 running, 1 queued",
+                "",
+                "ID  EXPERIMENT      STATE   PROGRESS                      TOP-1 ERR  PUBLISHED   LOSS  CONDENSED        SPEED      ETA  ATTEMPT",
+                " 1  condensenet-50  done    300/300                            6.31       6.22                                        1",
+                " 2  condensenet-74  train   ████████▌    214/300               7.02       5.28  0.123        3/3  8,140 img/s  8 min 48 s  2, resumed at 180",
+                " 3  condensenet-86  queued  next free GPU                                 5.06",
+                " 4  condensenet-98  failed  NaN loss at step 4,113\\u{1b}[2J                4.83                                        1                  cnx status 4",
+            ]
+        );
+    }
+
+    #[test]
+    fn eighty_columns_keep_the_essential() {
+        for line in plain(frame(&example(), 11_521_000, (80, 30))) {
+            assert!(unicode_width::UnicodeWidthStr::width(line.as_str()) <= 80, "{line:?}");
+        }
+        let lines = plain(frame(&example(), 11_521_000, (80, 30)));
+        assert!(lines[4].contains("214/300") && lines[4].contains("7.02"), "{}", lines[4]);
+    }
+
+    #[test]
+    fn a_low_terminal_shows_what_runs() {
+        let lines = plain(frame(&example(), 11_521_000, (80, 7)));
+        assert!(lines.iter().any(|l| l.contains("condensenet-74")), "{lines:?}");
+        assert!(lines.iter().any(|l| l == "… and 2 more"), "{lines:?}");
+        assert!(lines.len() < 7);
+    }
+
+    #[test]
+    fn a_pipe_gets_a_line_a_change() {
+        let mut changes = Changes::default();
+        let mut reply = example();
+        assert_eq!(changes.lines(&reply).len(), 4);
+        assert!(changes.lines(&reply).is_empty());
+        reply.experiments[1].epochs_done += 1;
+        assert_eq!(
+            changes.lines(&reply),
+            ["2 condensenet-74: running, attempt 2, resumed at 180, epoch 215/300, top-1 error 7.02"]
+        );
+    }
+}
