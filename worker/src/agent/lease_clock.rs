@@ -1,0 +1,177 @@
+//! How long this worker may count on a lease: pure arithmetic over times since boot.
+//!
+//! A lease lives by its heartbeats. The coordinator counts its time to live from when it *received* the last one;
+//! the worker counts from when it *sent* the last one that was acknowledged, and stops a margin earlier. So the
+//! worker always gives up first, whatever the network did, and no experiment ever has two live children.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use cnx_proto::v1::Lease;
+
+/// A point in time: the duration since the machine booted, suspend included.
+pub type SinceBoot = Duration;
+
+/// The share of the time to live that is given up to be safe: one in so many.
+const MARGIN: u32 = 10;
+
+/// Heartbeats on the road whose acknowledgement still counts.
+const MAX_IN_FLIGHT: usize = 64;
+
+/// The leases that are held, and until when.
+#[derive(Debug, Default)]
+pub struct LeaseClock {
+    ttl: Duration,
+    /// When the newest acknowledged heartbeat (or Hello) was sent.
+    confirmed_at: SinceBoot,
+    renewed_at: HashMap<Lease, SinceBoot>,
+    in_flight: BTreeMap<u64, (SinceBoot, Vec<Lease>)>,
+    last_number: u64,
+}
+
+impl LeaseClock {
+    /// The coordinator welcomed a Hello that was sent at `sent_at` and named `held`.
+    pub fn welcomed(&mut self, sent_at: SinceBoot, ttl: Duration, held: &[Lease]) {
+        self.ttl = ttl;
+        self.confirmed_at = sent_at;
+        self.in_flight.clear();
+        for lease in held {
+            self.renewed_at.insert(lease.clone(), sent_at);
+        }
+    }
+
+    /// A lease was granted. Its grant lies somewhere after the last acknowledged heartbeat was sent, so that is
+    /// where its time starts here.
+    pub fn granted(&mut self, lease: Lease) {
+        self.renewed_at.insert(lease, self.confirmed_at);
+    }
+
+    /// A lease is over: its time does not matter any more.
+    pub fn ended(&mut self, lease: &Lease) {
+        self.renewed_at.remove(lease);
+    }
+
+    /// A heartbeat naming `leases` is sent now; this is its number.
+    pub fn sent(&mut self, now: SinceBoot, leases: Vec<Lease>) -> u64 {
+        self.last_number += 1;
+        self.in_flight.insert(self.last_number, (now, leases));
+        while self.in_flight.len() > MAX_IN_FLIGHT {
+            self.in_flight.pop_first();
+        }
+        self.last_number
+    }
+
+    /// Heartbeat `number` was acknowledged: the leases that it named are renewed as of its sending. An earlier one
+    /// that is still on the road is forgotten.
+    pub fn acknowledged(&mut self, number: u64) {
+        let Some((sent_at, leases)) = self.in_flight.remove(&number) else { return };
+        self.in_flight = self.in_flight.split_off(&number);
+        self.confirmed_at = self.confirmed_at.max(sent_at);
+        for lease in leases {
+            if let Some(renewed_at) = self.renewed_at.get_mut(&lease) {
+                *renewed_at = (*renewed_at).max(sent_at);
+            }
+        }
+    }
+
+    /// Since when the coordinator owes an answer; `None` when it owes none.
+    pub fn unanswered_since(&self) -> Option<SinceBoot> {
+        self.in_flight.first_key_value().map(|(_, (sent_at, _))| *sent_at)
+    }
+
+    /// When the first of the held leases runs out; `None` when none is held.
+    pub fn next_deadline(&self) -> Option<SinceBoot> {
+        self.renewed_at.values().min().map(|at| *at + self.usable())
+    }
+
+    /// Takes out the leases that have run out.
+    pub fn take_expired(&mut self, now: SinceBoot) -> Vec<Lease> {
+        let usable = self.usable();
+        let expired: Vec<Lease> = self
+            .renewed_at
+            .iter()
+            .filter(|(_, at)| **at + usable <= now)
+            .map(|(lease, _)| lease.clone())
+            .collect();
+        for lease in &expired {
+            self.renewed_at.remove(lease);
+        }
+        expired
+    }
+
+    fn usable(&self) -> Duration {
+        self.ttl - self.ttl / MARGIN
+    }
+}
+
+/// Now, on the clock that goes on while the machine sleeps: a suspended laptop must not believe in its old leases.
+pub fn now() -> SinceBoot {
+    #[cfg(target_os = "linux")]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+    let time = rustix::time::clock_gettime(CLOCK);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(100);
+
+    fn at(seconds: u64) -> SinceBoot {
+        Duration::from_secs(seconds)
+    }
+
+    fn lease(experiment: u64) -> Lease {
+        Lease { experiment, attempt: 1, token: "t".into() }
+    }
+
+    #[test]
+    fn a_lease_counts_from_the_sending_of_the_acknowledged_heartbeat_less_a_margin() {
+        let mut clock = LeaseClock::default();
+        clock.welcomed(at(1000), TTL, &[lease(1)]);
+        let number = clock.sent(at(1010), vec![lease(1)]);
+        assert_eq!(clock.next_deadline(), Some(at(1090)), "not acknowledged yet");
+        clock.acknowledged(number);
+        assert_eq!(clock.next_deadline(), Some(at(1100)));
+        assert!(clock.take_expired(at(1099)).is_empty());
+        assert_eq!(clock.take_expired(at(1100)), [lease(1)]);
+        assert_eq!(clock.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_heartbeat_renews_only_what_it_named() {
+        let mut clock = LeaseClock::default();
+        clock.welcomed(at(0), TTL, &[lease(1)]);
+        let number = clock.sent(at(50), vec![lease(1)]);
+        clock.granted(lease(2));
+        clock.acknowledged(number);
+        assert_eq!(clock.take_expired(at(90)), [lease(2)]);
+        assert_eq!(clock.next_deadline(), Some(at(140)));
+    }
+
+    #[test]
+    fn a_late_or_unknown_acknowledgement_never_moves_a_deadline_back() {
+        let mut clock = LeaseClock::default();
+        clock.welcomed(at(0), TTL, &[lease(1)]);
+        let first = clock.sent(at(10), vec![lease(1)]);
+        let second = clock.sent(at(20), vec![lease(1)]);
+        clock.acknowledged(second);
+        clock.acknowledged(first);
+        clock.acknowledged(99);
+        assert_eq!(clock.next_deadline(), Some(at(110)));
+        assert_eq!(clock.unanswered_since(), None);
+    }
+
+    #[test]
+    fn the_heartbeats_on_the_road_are_bounded() {
+        let mut clock = LeaseClock::default();
+        clock.welcomed(at(0), TTL, &[]);
+        for second in 0..1000 {
+            clock.sent(at(second), vec![]);
+        }
+        assert_eq!(clock.in_flight.len(), MAX_IN_FLIGHT);
+    }
+}
