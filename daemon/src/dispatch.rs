@@ -1,0 +1,174 @@
+//! Gives queued experiments to free slots, and takes back leases that ran out. Woken by events and by the one
+//! deadline that comes next; it never polls.
+
+use std::time::{Duration, Instant};
+
+use cnx_proto::v1::{Assign, FailureClass, StopReason, to_worker};
+
+use crate::chance;
+use crate::coordinator::{Coordinator, worker_lost};
+use crate::lifecycle::Failure;
+use crate::pool::Held;
+use crate::schedule;
+use crate::store::{Assignment, Granted, Interrupted, StoreError};
+
+/// Leases given in one transaction. More than these wait for the next round, which follows at once.
+const MAX_ROUND: u32 = 256;
+
+/// Length of a lease's token in bytes.
+const TOKEN_BYTES: usize = 16;
+
+/// How long to leave the database alone after it failed: this at first, doubling up to [`MAX_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+/// Runs until the coordinator stops.
+pub async fn run(coordinator: &Coordinator) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let wake_at = match round(coordinator).await {
+            Ok(wake_at) => {
+                pause = FIRST_PAUSE;
+                wake_at
+            }
+            Err(error) => {
+                tracing::error!("nothing was dispatched: {error}; trying again in {pause:?}");
+                tokio::select! {
+                    () = coordinator.stopping.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = MAX_PAUSE.min(pause * 2);
+                continue;
+            }
+        };
+        let deadline = async {
+            match wake_at {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = coordinator.stopping.cancelled() => return,
+            () = coordinator.rung() => {}
+            () = deadline => {}
+        }
+    }
+}
+
+/// One look at everything; tells when to look again if nothing happens before.
+async fn round(coordinator: &Coordinator) -> Result<Option<Instant>, StoreError> {
+    end_expired(coordinator).await?;
+    while assign(coordinator).await? {}
+    let (lease_ends, free_slots) = {
+        let pool = coordinator.pool();
+        (pool.next_deadline(), pool.summary().free_slots)
+    };
+    let backoff_ends = if free_slots == 0 { None } else { next_backoff(coordinator).await? };
+    Ok(lease_ends.into_iter().chain(backoff_ends).min())
+}
+
+async fn next_backoff(coordinator: &Coordinator) -> Result<Option<Instant>, StoreError> {
+    let now_ms = chance::now_ms();
+    let next_ms = coordinator.store.next_backoff_ms(now_ms).await?;
+    Ok(next_ms.map(|ms| Instant::now() + Duration::from_millis(ms - now_ms)))
+}
+
+async fn end_expired(coordinator: &Coordinator) -> Result<(), StoreError> {
+    let expired = coordinator.pool().expired(Instant::now());
+    if expired.is_empty() {
+        return Ok(());
+    }
+    let lost: Vec<_> = expired.iter().map(|held| lost(coordinator, held)).collect();
+    let done = coordinator.store.interrupt(&lost, chance::now()).await;
+    let mut pool = coordinator.pool();
+    for held in &expired {
+        match &done {
+            Ok(()) => {
+                tracing::warn!(experiment = held.lease.experiment, worker = held.worker, "lease ran out");
+                // If the worker hears this at all, its child must go.
+                pool.stop(held.lease.experiment, StopReason::Stale);
+                pool.release(&held.lease);
+            }
+            Err(_) => pool.not_ended(&held.lease, Instant::now()),
+        }
+    }
+    drop(pool);
+    coordinator.changed();
+    done
+}
+
+fn lost(coordinator: &Coordinator, held: &Held) -> Interrupted {
+    let ttl = humantime::format_duration(coordinator.config.lease_ttl);
+    let message = format!("no heartbeat of worker {} for {ttl}", held.worker);
+    Interrupted { lease: held.lease.clone(), failure: worker_lost(message) }
+}
+
+/// Gives out leases for one transaction's worth of slots; whether there may be more to give.
+async fn assign(coordinator: &Coordinator) -> Result<bool, StoreError> {
+    let free = coordinator.pool().free();
+    if free.is_empty() {
+        return Ok(false);
+    }
+    let slots = |gpu_only: bool| {
+        free.iter()
+            .filter(|f| f.gpu || !gpu_only)
+            .map(|f| f.slots)
+            .fold(0, u32::saturating_add)
+            .min(MAX_ROUND)
+    };
+    let now = chance::now();
+    let candidates = coordinator.store.candidates(slots(false), slots(true), now.ms).await?;
+    let mut assignments = Vec::new();
+    for found in schedule::assign(&candidates, &free).into_iter().take(MAX_ROUND as usize) {
+        let token = chance::hex(TOKEN_BYTES)
+            .map_err(|e| StoreError::Unexpected(format!("the system has no randomness: {e}")))?;
+        assignments.push(Assignment { experiment: found.experiment, worker: found.worker, token });
+    }
+    if assignments.is_empty() {
+        return Ok(false);
+    }
+    let granted = coordinator.store.lease(&assignments, now).await?;
+    send(coordinator, granted).await?;
+    coordinator.changed();
+    Ok(true)
+}
+
+/// Tells workers of the leases that are now on disk, and takes back at once what could not be told.
+async fn send(coordinator: &Coordinator, granted: Vec<Granted>) -> Result<(), StoreError> {
+    let mut untold = Vec::new();
+    for lease in granted {
+        let (held, worker) = (coordinator.held(&lease), lease.worker.clone());
+        tracing::info!(experiment = held.lease.experiment, attempt = held.lease.attempt, worker, "leased");
+        let assign = Assign {
+            lease: Some(lease.lease.clone()),
+            spec_json: lease.spec_json,
+            lineage: lease.lineage,
+            artifacts_url: coordinator.config.artifacts_url.clone(),
+        };
+        // Held and sent under one lock: a worker that attaches in between either has it in its new stream or
+        // finds it missing from what it holds.
+        let mut pool = coordinator.pool();
+        pool.hold(held);
+        if !pool.send(&worker, to_worker::Message::Assign(assign)) {
+            untold.push((lease.lease, worker));
+        }
+    }
+    if untold.is_empty() {
+        return Ok(());
+    }
+    let interrupted = |(lease, worker): &(_, String)| Interrupted {
+        lease: Clone::clone(lease),
+        failure: Failure {
+            class: FailureClass::Interrupted,
+            message: format!("worker {worker} left before it heard of it"),
+        },
+    };
+    let interrupted: Vec<_> = untold.iter().map(interrupted).collect();
+    // If this fails, the leases run out by themselves.
+    coordinator.store.interrupt(&interrupted, chance::now()).await?;
+    let mut pool = coordinator.pool();
+    for (lease, _) in &untold {
+        pool.release(lease);
+    }
+    Ok(())
+}

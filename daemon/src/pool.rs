@@ -1,0 +1,290 @@
+//! Who is connected and who holds what, in memory: a mirror of the running attempts in the database, with the
+//! deadlines and progress that need no disk. Pure but for the channels it hands messages to; time comes in.
+//!
+//! A lease enters after its commit and leaves after the commit that ended it. Where the two disagree for a moment,
+//! the database decides: every report is fenced there.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use cnx_proto::v1::{Hello, Lease, Progress, Stop, StopReason, ToWorker, to_worker};
+
+use crate::schedule::Free;
+
+/// Messages on their way to a worker; one that lags behind by so many is cut off and attaches anew.
+pub const MAX_BACKLOG: usize = 1024;
+
+/// Messages to a worker.
+pub type Outbound = mpsc::Sender<Result<ToWorker, Status>>;
+
+/// Connected workers and leases.
+#[derive(Debug, Default)]
+pub struct Pool {
+    workers: BTreeMap<String, Worker>,
+    leases: BTreeMap<u64, Held>,
+    streams: u64,
+}
+
+/// A worker's open stream.
+#[derive(Debug)]
+struct Worker {
+    device: String,
+    slots: u32,
+    /// Tells this stream from an earlier one of the same name.
+    stream: u64,
+    outbound: Outbound,
+    /// Ends the stream.
+    cut: CancellationToken,
+    /// It is stopping: nothing more is assigned on this stream.
+    draining: bool,
+}
+
+impl Worker {
+    fn free(&self, busy: u32) -> u32 {
+        if self.draining { 0 } else { self.slots.saturating_sub(busy) }
+    }
+}
+
+/// A lease that is held.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// The lease.
+    pub lease: Lease,
+    /// By whom.
+    pub worker: String,
+    /// When it runs out unless renewed.
+    pub deadline: Instant,
+    /// Somebody cancelled it.
+    pub cancelling: bool,
+    /// The newest that its worker told.
+    pub progress: Option<Progress>,
+    /// It ran out and is being ended: no renewal comes in time.
+    pub ending: bool,
+}
+
+/// What a worker's claims are worth.
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// It says it holds these, and does not.
+    pub stale: Vec<Lease>,
+    /// It should hold these, and does not know them any more.
+    pub lost: Vec<Lease>,
+}
+
+/// The numbers that status shows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Summary {
+    /// Connected workers.
+    pub workers: u32,
+    /// Of these, with a GPU.
+    pub gpu_workers: u32,
+    /// Slots of connected workers that run something.
+    pub busy_slots: u32,
+    /// Slots of connected workers that wait for work.
+    pub free_slots: u32,
+}
+
+impl Pool {
+    /// Judges what a worker says it holds, and renews what it does hold. Its earlier stream, if any, ends: nothing
+    /// is assigned to it until [`Pool::join`].
+    pub fn claim(&mut self, hello: &Hello, now: Instant, ttl: Duration) -> Claims {
+        if let Some(earlier) = self.workers.remove(&hello.worker) {
+            earlier.cut.cancel();
+        }
+        let stale = self.renew(&hello.worker, &hello.held, now, ttl);
+        let lost =
+            self.leases.values().filter(|h| h.worker == hello.worker && !hello.held.contains(&h.lease));
+        Claims { stale, lost: lost.map(|h| h.lease.clone()).collect() }
+    }
+
+    /// Connects a worker; its stream begins with `first`. Cancelled leases are told to stop right after.
+    pub fn join(&mut self, hello: &Hello, outbound: Outbound, first: ToWorker) -> (u64, CancellationToken) {
+        self.streams += 1;
+        let stream = self.streams;
+        let cut = CancellationToken::new();
+        // The channel is new and empty: there is room.
+        let _ = outbound.try_send(Ok(first));
+        let worker = Worker {
+            device: hello.device.clone(),
+            slots: hello.slots,
+            stream,
+            outbound,
+            cut: cut.clone(),
+            draining: false,
+        };
+        // A still newer stream may have come in between; the newest to join wins.
+        if let Some(earlier) = self.workers.insert(hello.worker.clone(), worker) {
+            earlier.cut.cancel();
+        }
+        let cancelled = self.leases.values().filter(|h| h.worker == hello.worker && h.cancelling);
+        for experiment in cancelled.map(|h| h.lease.experiment).collect::<Vec<_>>() {
+            self.stop(experiment, StopReason::Cancelled);
+        }
+        (stream, cut)
+    }
+
+    /// Disconnects a worker, unless a newer stream took over; whether it did.
+    pub fn leave(&mut self, worker: &str, stream: u64) -> bool {
+        let current = self.workers.get(worker).is_some_and(|w| w.stream == stream);
+        if current {
+            self.workers.remove(worker);
+        }
+        current
+    }
+
+    /// Assigns nothing more on this stream: its worker is stopping.
+    pub fn drain(&mut self, worker: &str, stream: u64) {
+        if let Some(worker) = self.workers.get_mut(worker).filter(|w| w.stream == stream) {
+            worker.draining = true;
+        }
+    }
+
+    /// Renews leases of a worker; tells those that are not its own.
+    pub fn renew(&mut self, worker: &str, leases: &[Lease], now: Instant, ttl: Duration) -> Vec<Lease> {
+        let mut stale = Vec::new();
+        for lease in leases {
+            match self.leases.get_mut(&lease.experiment) {
+                Some(held) if held.lease == *lease && held.worker == worker && !held.ending => {
+                    held.deadline = now + ttl;
+                }
+                _ => stale.push(lease.clone()),
+            }
+        }
+        stale
+    }
+
+    /// Takes in a lease that is on disk.
+    pub fn hold(&mut self, held: Held) {
+        self.leases.insert(held.lease.experiment, held);
+    }
+
+    /// Lets go of a lease that ended, unless a later attempt holds the experiment.
+    pub fn release(&mut self, lease: &Lease) {
+        if self.leases.get(&lease.experiment).is_some_and(|held| held.lease == *lease) {
+            self.leases.remove(&lease.experiment);
+        }
+    }
+
+    /// Notes progress, if the lease holds.
+    pub fn progress(&mut self, lease: &Lease, progress: Progress) -> bool {
+        match self.leases.get_mut(&lease.experiment) {
+            Some(held) if held.lease == *lease => {
+                held.progress = Some(progress);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The lease of an experiment.
+    pub fn held(&self, experiment: u64) -> Option<&Held> {
+        self.leases.get(&experiment)
+    }
+
+    /// The leases of a worker.
+    pub fn leases_of(&self, worker: &str) -> Vec<Lease> {
+        self.leases.values().filter(|h| h.worker == worker).map(|h| h.lease.clone()).collect()
+    }
+
+    /// Whether a worker is connected.
+    pub fn is_connected(&self, worker: &str) -> bool {
+        self.workers.contains_key(worker)
+    }
+
+    /// Takes note that somebody cancelled an experiment, and tells its worker.
+    pub fn cancel(&mut self, experiment: u64) {
+        if let Some(held) = self.leases.get_mut(&experiment) {
+            held.cancelling = true;
+        }
+        self.stop(experiment, StopReason::Cancelled);
+    }
+
+    /// Leases that ran out; they are being ended from now on.
+    pub fn expired(&mut self, now: Instant) -> Vec<Held> {
+        let mut out = Vec::new();
+        for held in self.leases.values_mut().filter(|h| !h.ending && h.deadline <= now) {
+            held.ending = true;
+            out.push(held.clone());
+        }
+        out
+    }
+
+    /// Ending a lease failed (the disk): tried again at `deadline`.
+    pub fn not_ended(&mut self, lease: &Lease, deadline: Instant) {
+        if let Some(held) = self.leases.get_mut(&lease.experiment).filter(|h| h.lease == *lease) {
+            held.ending = false;
+            held.deadline = deadline;
+        }
+    }
+
+    /// When the next lease runs out.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.leases.values().filter(|h| !h.ending).map(|h| h.deadline).min()
+    }
+
+    /// Tells the worker of an experiment to stop it.
+    pub fn stop(&mut self, experiment: u64, reason: StopReason) {
+        let Some(held) = self.leases.get(&experiment) else { return };
+        let stop = Stop { lease: Some(held.lease.clone()), reason: reason.into() };
+        let worker = held.worker.clone();
+        // Not connected: it hears of it when it attaches.
+        self.send(&worker, to_worker::Message::Stop(stop));
+    }
+
+    /// Hands a message to a worker; whether it is on its way. A worker that lags too far behind is cut off.
+    pub fn send(&mut self, worker: &str, message: to_worker::Message) -> bool {
+        let Some(connected) = self.workers.get(worker) else { return false };
+        let sent = connected.outbound.try_send(Ok(ToWorker { message: Some(message) })).is_ok();
+        if !sent {
+            connected.cut.cancel();
+            self.workers.remove(worker);
+        }
+        sent
+    }
+
+    /// Workers with slots that wait for work.
+    pub fn free(&self) -> Vec<Free> {
+        let busy = self.busy();
+        let free = |(name, worker): (&String, &Worker)| {
+            let slots = worker.free(busy.get(name.as_str()).copied().unwrap_or(0));
+            let gpu = has_gpu(&worker.device);
+            (slots > 0).then(|| Free { worker: name.clone(), gpu, slots })
+        };
+        self.workers.iter().filter_map(free).collect()
+    }
+
+    /// The numbers that status shows.
+    pub fn summary(&self) -> Summary {
+        let busy = self.busy();
+        let mut sum = Summary::default();
+        for (name, worker) in &self.workers {
+            let busy = busy.get(name.as_str()).copied().unwrap_or(0);
+            sum.workers += 1;
+            sum.gpu_workers += u32::from(has_gpu(&worker.device));
+            sum.busy_slots += busy;
+            sum.free_slots += worker.free(busy);
+        }
+        sum
+    }
+
+    fn busy(&self) -> BTreeMap<&str, u32> {
+        let mut busy = BTreeMap::new();
+        for held in self.leases.values() {
+            *busy.entry(held.worker.as_str()).or_insert(0) += 1;
+        }
+        busy
+    }
+}
+
+/// Everything but "cpu" counts as a GPU.
+fn has_gpu(device: &str) -> bool {
+    !device.eq_ignore_ascii_case("cpu")
+}
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

@@ -1,0 +1,104 @@
+//! Who holds what, through attaching, silence and taking over.
+
+use super::*;
+
+const TTL: Duration = Duration::from_secs(10);
+
+fn hello(worker: &str, held: &[Lease]) -> Hello {
+    Hello { worker: worker.into(), device: "cpu".into(), slots: 2, held: held.to_vec(), ..Hello::default() }
+}
+
+fn lease(experiment: u64, attempt: u32) -> Lease {
+    Lease { experiment, attempt, token: format!("t{experiment}-{attempt}") }
+}
+
+fn held(lease: Lease, worker: &str, deadline: Instant) -> Held {
+    let worker = worker.to_owned();
+    Held { lease, worker, deadline, cancelling: false, progress: None, ending: false }
+}
+
+fn join(pool: &mut Pool, name: &str) -> (u64, CancellationToken, mpsc::Receiver<Result<ToWorker, Status>>) {
+    let (outbound, inbound) = mpsc::channel(8);
+    let (stream, cut) = pool.join(&hello(name, &[]), outbound, ToWorker::default());
+    (stream, cut, inbound)
+}
+
+#[test]
+fn claims_are_kept_stale_or_lost() {
+    let (mut pool, now) = (Pool::default(), Instant::now());
+    pool.hold(held(lease(1, 2), "a", now));
+    pool.hold(held(lease(2, 1), "a", now));
+    pool.hold(held(lease(3, 1), "b", now));
+    let claims = pool.claim(&hello("a", &[lease(1, 2), lease(3, 1), lease(9, 1)]), now, TTL);
+    assert_eq!(claims.stale, [lease(3, 1), lease(9, 1)]);
+    assert_eq!(claims.lost, [lease(2, 1)]);
+    assert_eq!(pool.held(1).unwrap().deadline, now + TTL);
+}
+
+#[test]
+fn an_overtaken_attempt_is_lost_and_its_claim_stale() {
+    let (mut pool, now) = (Pool::default(), Instant::now());
+    pool.hold(held(lease(1, 2), "a", now));
+    let claims = pool.claim(&hello("a", &[lease(1, 1)]), now, TTL);
+    assert_eq!((claims.stale, claims.lost), (vec![lease(1, 1)], vec![lease(1, 2)]));
+}
+
+#[test]
+fn a_newer_stream_takes_over_and_the_older_cannot_disconnect_it() {
+    let mut pool = Pool::default();
+    let (first, cut, _inbound) = join(&mut pool, "a");
+    pool.claim(&hello("a", &[]), Instant::now(), TTL);
+    assert!(cut.is_cancelled());
+    let (_second, _cut, _inbound) = join(&mut pool, "a");
+    assert!(!pool.leave("a", first));
+    assert!(pool.is_connected("a"));
+}
+
+#[test]
+fn heartbeats_keep_a_lease_alive_past_its_time() {
+    let (mut pool, start) = (Pool::default(), Instant::now());
+    pool.hold(held(lease(1, 1), "a", start + TTL));
+    for beat in 1..10 {
+        let now = start + beat * TTL / 2;
+        assert!(pool.expired(now).is_empty());
+        assert!(pool.renew("a", &[lease(1, 1)], now, TTL).is_empty());
+        assert_eq!(pool.next_deadline(), Some(now + TTL));
+    }
+}
+
+#[test]
+fn a_lease_that_ran_out_cannot_be_renewed() {
+    let (mut pool, now) = (Pool::default(), Instant::now());
+    pool.hold(held(lease(1, 1), "a", now + TTL));
+    assert!(pool.expired(now).is_empty());
+    assert_eq!(pool.expired(now + TTL).len(), 1);
+    assert_eq!(pool.renew("a", &[lease(1, 1)], now + TTL, TTL), [lease(1, 1)]);
+    assert!(pool.expired(now + TTL).is_empty(), "told twice");
+}
+
+#[test]
+fn leases_of_a_worker_take_its_slots_even_while_it_is_away() {
+    let (mut pool, now) = (Pool::default(), Instant::now());
+    pool.hold(held(lease(1, 1), "a", now + TTL));
+    assert!(pool.free().is_empty());
+    let _stream = join(&mut pool, "a");
+    assert_eq!(pool.free(), [Free { worker: "a".into(), gpu: false, slots: 1 }]);
+}
+
+#[test]
+fn a_draining_worker_gets_nothing_more() {
+    let mut pool = Pool::default();
+    let (stream, _cut, _inbound) = join(&mut pool, "a");
+    pool.drain("a", stream + 1);
+    assert_eq!(pool.summary().free_slots, 2);
+    pool.drain("a", stream);
+    assert!(pool.free().is_empty() && pool.summary().free_slots == 0);
+}
+
+#[test]
+fn a_worker_that_reads_nothing_is_cut_off_not_waited_for() {
+    let mut pool = Pool::default();
+    let (_, cut, _inbound) = join(&mut pool, "a");
+    let flooded = (0..100).take_while(|_| pool.send("a", to_worker::Message::Stop(Stop::default()))).count();
+    assert!(flooded < 100 && cut.is_cancelled() && !pool.is_connected("a"));
+}

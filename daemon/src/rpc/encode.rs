@@ -1,0 +1,86 @@
+//! What the database and the pool know, put together as people see it.
+
+use tonic::Status;
+
+use cnx_proto::Spec;
+use cnx_proto::v1::{self, Experiment, State, StatusReply, StatusRequest};
+
+use crate::chance;
+use crate::coordinator::Coordinator;
+use crate::pool::{Pool, Summary};
+
+/// The coordinator, its queue, and the selected experiments.
+pub async fn status(coordinator: &Coordinator, request: &StatusRequest) -> Result<StatusReply, Status> {
+    let store = &coordinator.store;
+    let selection = store.select(&request.selectors).await?;
+    let mut experiments = store.status(&selection, request.limit).await?;
+    let counts = store.counts().await?;
+    let summary = {
+        let pool = coordinator.pool();
+        let summary = pool.summary();
+        for experiment in &mut experiments {
+            enrich(experiment, &pool, summary);
+        }
+        summary
+    };
+    let coordinator = v1::Coordinator {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        address: coordinator.address.to_string(),
+        started_at_ms: coordinator.started_at_ms,
+        workers: summary.workers,
+        busy_slots: summary.busy_slots,
+        free_slots: summary.free_slots,
+        queued: counts.queued,
+        running: counts.running,
+    };
+    Ok(StatusReply { coordinator: Some(coordinator), experiments })
+}
+
+/// Adds what only memory knows: progress of what runs, and why the rest waits.
+pub fn enrich(experiment: &mut Experiment, pool: &Pool, summary: Summary) {
+    match experiment.state() {
+        State::Queued => {
+            experiment.message = why_it_waits(experiment, summary);
+            experiment.failure = v1::FailureClass::Unspecified.into();
+        }
+        State::Running => {
+            let held = pool.held(experiment.id).filter(|held| held.lease.attempt == experiment.attempt);
+            experiment.progress = held.and_then(|held| held.progress);
+            experiment.message = how_it_runs(experiment, pool);
+        }
+        _ => {}
+    }
+}
+
+fn why_it_waits(experiment: &mut Experiment, summary: Summary) -> String {
+    if experiment.waits_until_ms > chance::now_ms() {
+        let class = experiment.failure();
+        let after = format!("waits before it tries again; attempt {} ended: {class}", experiment.attempt);
+        return match experiment.message.as_str() {
+            "" => after,
+            message => format!("{after}: {message}"),
+        };
+    }
+    experiment.waits_until_ms = 0;
+    if summary.workers == 0 {
+        return "no worker is connected: start one with cnx up".to_owned();
+    }
+    let gpus = Spec::from_json(&experiment.spec_json).map_or(0, |spec| spec.resources.gpus);
+    match gpus {
+        0 => "waits for a free slot".to_owned(),
+        1 if summary.gpu_workers == 0 => "waits for a worker with a GPU".to_owned(),
+        n if summary.gpu_workers == 0 => format!("waits for a worker with {n} GPUs"),
+        _ => "waits for a free GPU".to_owned(),
+    }
+}
+
+fn how_it_runs(experiment: &Experiment, pool: &Pool) -> String {
+    match (experiment.cancelling, pool.is_connected(&experiment.worker)) {
+        (true, true) => "being cancelled: waits for the worker to stop it".to_owned(),
+        (true, false) => {
+            format!("being cancelled: worker {} hears of it when it attaches again", experiment.worker)
+        }
+        (false, true) => String::new(),
+        (false, false) => format!("worker {} is not connected; it may be training on", experiment.worker),
+    }
+}

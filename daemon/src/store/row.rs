@@ -1,0 +1,179 @@
+//! Where a state becomes columns and back, and the only place that changes one.
+
+use sqlx::{FromRow, SqliteConnection};
+
+use cnx_proto::v1::{self, FailureClass};
+
+use super::{Now, Result, StoreError, sql, unsigned, unsigned32};
+use crate::lifecycle::{Ending, Event, Failure, State, Surroundings};
+
+#[derive(FromRow)]
+struct Columns {
+    state: String,
+    attempt: i64,
+    tries: i64,
+    cancelling: bool,
+    not_before_ms: i64,
+    failure: Option<String>,
+    message: Option<String>,
+    max_attempts: i64,
+}
+
+impl Columns {
+    fn failure(&self) -> Option<Failure> {
+        let class = FailureClass::from_label(self.failure.as_deref()?)?;
+        Some(Failure { class, message: self.message.clone().unwrap_or_default() })
+    }
+
+    fn state(&self) -> Result<State> {
+        let attempt = unsigned32(Some(self.attempt));
+        let tries = unsigned32(Some(self.tries));
+        match v1::State::from_label(&self.state) {
+            Some(v1::State::Queued) => Ok(State::Queued {
+                attempt,
+                tries,
+                not_before_ms: unsigned(Some(self.not_before_ms)),
+                last: self.failure(),
+            }),
+            Some(v1::State::Running) => Ok(State::Running { attempt, tries, cancelling: self.cancelling }),
+            Some(v1::State::Succeeded) => Ok(State::Succeeded),
+            Some(v1::State::Cancelled) => Ok(State::Cancelled),
+            Some(v1::State::Failed) => self.failure().map(State::Failed).ok_or_else(|| {
+                StoreError::Unexpected(format!("a failed experiment of class {:?}", self.failure))
+            }),
+            _ => Err(StoreError::Unexpected(format!("an experiment in state {:?}", self.state))),
+        }
+    }
+}
+
+/// The state of an experiment, and its newest attempt's number.
+pub(super) async fn state(conn: &mut SqliteConnection, id: u64) -> Result<State> {
+    columns(conn, id).await?.state()
+}
+
+async fn columns(conn: &mut SqliteConnection, id: u64) -> Result<Columns> {
+    sqlx::query_as(
+        "SELECT state, attempt, tries, cancelling, not_before_ms, failure, message, max_attempts
+         FROM experiments WHERE id = ?",
+    )
+    .bind(sql(id))
+    .fetch_optional(conn)
+    .await?
+    .ok_or_else(|| StoreError::NotFound(format!("there is no experiment {id}")))
+}
+
+/// Applies an event: the new state in the row, the event's sentence beside it, and the attempt closed if it ended.
+/// Inside the caller's transaction, so that all of it happens or none.
+pub(super) async fn apply(
+    conn: &mut SqliteConnection,
+    id: u64,
+    event: Event,
+    what: &str,
+    now: Now,
+) -> Result<State> {
+    let columns = columns(conn, id).await?;
+    let before = columns.state()?;
+    let around = Surroundings {
+        now_ms: now.ms,
+        jitter: now.jitter,
+        max_attempts: unsigned32(Some(columns.max_attempts)),
+    };
+    let after = before.apply(event.clone(), around)?;
+    let attempt = match after {
+        State::Running { attempt, .. } => attempt,
+        _ => unsigned32(Some(columns.attempt)),
+    };
+    if let Event::Ended(ending) = &event {
+        end_attempt(conn, id, attempt, ending, now).await?;
+    }
+    save(conn, id, attempt, &after, now).await?;
+    note(conn, id, attempt, &sentence(what, &after, now), now).await?;
+    Ok(after)
+}
+
+async fn save(conn: &mut SqliteConnection, id: u64, attempt: u32, state: &State, now: Now) -> Result<()> {
+    let (tries, cancelling, not_before_ms, failure) = match state {
+        State::Queued { tries, not_before_ms, last, .. } => {
+            (Some(*tries), false, *not_before_ms, last.as_ref())
+        }
+        State::Running { tries, cancelling, .. } => (Some(*tries), *cancelling, 0, None),
+        State::Failed(failure) => (None, false, 0, Some(failure)),
+        State::Succeeded | State::Cancelled => (None, false, 0, None),
+    };
+    let running = matches!(state, State::Running { .. });
+    sqlx::query(
+        "UPDATE experiments SET state = ?, attempt = ?, tries = coalesce(?, tries), cancelling = ?,
+             not_before_ms = ?, failure = ?, message = ?,
+             started_at_ms = coalesce(started_at_ms, ?), finished_at_ms = ?
+         WHERE id = ?",
+    )
+    .bind(state.wire().label())
+    .bind(attempt)
+    .bind(tries)
+    .bind(cancelling)
+    .bind(sql(not_before_ms))
+    .bind(failure.map(|f| f.class.label()))
+    .bind(failure.map(|f| f.message.as_str()))
+    .bind(running.then_some(sql(now.ms)))
+    .bind(state.wire().is_final().then_some(sql(now.ms)))
+    .bind(sql(id))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn end_attempt(
+    conn: &mut SqliteConnection,
+    id: u64,
+    attempt: u32,
+    ending: &Ending,
+    now: Now,
+) -> Result<()> {
+    let message = match ending {
+        Ending::Failed(failure) => Some(failure.message.as_str()),
+        Ending::Succeeded | Ending::Cancelled => None,
+    };
+    sqlx::query(
+        "UPDATE attempts SET ended_at_ms = ?, outcome = ?, message = ?
+         WHERE experiment = ? AND attempt = ? AND ended_at_ms IS NULL",
+    )
+    .bind(sql(now.ms))
+    .bind(ending.label())
+    .bind(message)
+    .bind(sql(id))
+    .bind(attempt)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// What happened, and what it means where that is not plain from the event.
+fn sentence(what: &str, after: &State, now: Now) -> String {
+    match after {
+        State::Queued { not_before_ms: 0, .. } => format!("{what}; queued again"),
+        State::Queued { not_before_ms, tries, .. } => {
+            let wait_s = not_before_ms.saturating_sub(now.ms) as f64 / 1000.0;
+            format!("{what}; queued again after failure {tries}, not before {wait_s:.1} s from now")
+        }
+        State::Failed(_) => format!("{what}; not tried again"),
+        _ => what.to_owned(),
+    }
+}
+
+/// Adds an event to the story of an experiment.
+pub(super) async fn note(
+    conn: &mut SqliteConnection,
+    id: u64,
+    attempt: u32,
+    what: &str,
+    now: Now,
+) -> Result<()> {
+    sqlx::query("INSERT INTO events (experiment, attempt, at_ms, what) VALUES (?, ?, ?, ?)")
+        .bind(sql(id))
+        .bind(attempt)
+        .bind(sql(now.ms))
+        .bind(what)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
