@@ -10,10 +10,12 @@ pub mod dashed;
 pub mod file;
 pub mod names;
 pub mod problems;
+pub mod random;
 pub mod recipe;
 pub mod spec;
 pub mod state_dir;
 pub mod sweep;
+pub mod synthetic;
 pub mod validate;
 
 pub use spec::Spec;
