@@ -128,9 +128,10 @@ async fn assign(coordinator: &Coordinator) -> Result<bool, StoreError> {
         return Ok(false);
     }
     let granted = coordinator.store.lease(&assignments, now).await?;
+    let some = !granted.is_empty();
     send(coordinator, granted).await?;
     coordinator.changed();
-    Ok(true)
+    Ok(some)
 }
 
 /// Tells workers of the leases that are now on disk, and takes back at once what could not be told.

@@ -102,7 +102,7 @@ impl Experiments for Service {
                 pool.cancel(experiment);
             }
             drop(pool);
-            coordinator.changed();
+            coordinator.ring();
             Ok(Response::new(ChangeReply { changes: done.changes }))
         })
         .await
