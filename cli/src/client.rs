@@ -73,6 +73,11 @@ impl Client {
 fn failure(place: &Place, status: &Status) -> Failure {
     let address = shown(&place.url);
     let said = status.message();
+    // A status with a source was made here, of a connection that broke or timed out; the coordinator's have none.
+    if std::error::Error::source(status).is_some() {
+        let message = format!("the connection to the coordinator at {address} broke: {said}");
+        return Failure { code: Code::Unreachable, message };
+    }
     match status.code() {
         tonic::Code::Unauthenticated | tonic::Code::PermissionDenied => Failure {
             code: Code::Unauthorised,
@@ -89,13 +94,6 @@ fn failure(place: &Place, status: &Status) -> Failure {
         tonic::Code::Unimplemented => Failure::refused(format!(
             "the coordinator at {address} does not know this request; are cnx and cnxd of the same version?"
         )),
-        // A connection that breaks while it answers.
-        tonic::Code::Unknown | tonic::Code::Cancelled if said.is_empty() || said.contains("transport") => {
-            Failure {
-                code: Code::Unreachable,
-                message: format!("the connection to the coordinator at {address} broke"),
-            }
-        }
         _ if said.is_empty() => {
             Failure::refused(format!("the coordinator at {address} refused: {}", status.code()))
         }

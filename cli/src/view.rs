@@ -244,7 +244,7 @@ fn change(e: &Experiment) -> String {
     if let Some(top1) = e.top1_error {
         line.push_str(&format!(", top-1 error {}", error(top1)));
     }
-    if !e.message.is_empty() && e.state() != State::Running {
+    if !e.message.is_empty() && !matches!(e.state(), State::Running | State::Succeeded) {
         line.push_str(&format!(" ({})", printable(&e.message)));
     }
     line
@@ -334,11 +334,11 @@ mod tests {
             [
                 "coordinator 127.0.0.1:7420, up 3 h 12 min; 2 workers, 1 of 2 busy; 1 running, 1 queued",
                 "",
-                "ID  EXPERIMENT      STATE   PROGRESS                      TOP-1 ERR  PUBLISHED   LOSS  CONDENSED        SPEED      ETA  ATTEMPT",
-                " 1  condensenet-50  done    300/300                            6.31       6.22                                        1",
-                " 2  condensenet-74  train   ████████▌    214/300               7.02       5.28  0.123        3/3  8,140 img/s  8 min 48 s  2, resumed at 180",
-                " 3  condensenet-86  queued  next free GPU                                 5.06",
-                " 4  condensenet-98  failed  NaN loss at step 4,113\\u{1b}[2J                4.83                                        1                  cnx status 4",
+                "ID  EXPERIMENT      STATE   PROGRESS                         TOP-1 ERR  PUBLISHED   LOSS  CONDENSED        SPEED         ETA  ATTEMPT",
+                " 1  condensenet-50  done    300/300                               6.31       6.22                                             1",
+                " 2  condensenet-74  train   ████████▌    214/300                  7.02       5.28  0.123        3/3  8,140 img/s  8 min 48 s  2, resumed at 180",
+                " 3  condensenet-86  queued  next free GPU                                    5.06",
+                " 4  condensenet-98  failed  NaN loss at step 4,113\\u{1b}[2J                  4.83                                             1                  cnx status 4",
             ]
         );
     }

@@ -101,6 +101,8 @@ pub enum Display {
     Live(Screen),
     /// A line a change.
     Lines(view::Changes),
+    /// A line a change, on standard error: where the data is something else.
+    Talk(view::Changes),
     /// An object an update.
     Json,
 }
@@ -111,6 +113,14 @@ impl Display {
         match screen::size() {
             Some(_) => Display::Live(Screen::default()),
             None => Display::Lines(view::Changes::default()),
+        }
+    }
+
+    /// Like [`Display::for_terminal`], but standard output is left to data where it is not a terminal.
+    pub fn beside_data() -> Display {
+        match Display::for_terminal() {
+            Display::Lines(changes) => Display::Talk(changes),
+            live => live,
         }
     }
 
@@ -129,6 +139,9 @@ impl Display {
                     writeln!(out, "{line}")?;
                 }
                 out.flush()?;
+            }
+            (Display::Talk(changes), News::Update(reply)) => {
+                changes.lines(reply).iter().for_each(|line| context.talk(line));
             }
             (Display::Json, News::Update(reply)) => {
                 let mut out = stdout();

@@ -60,7 +60,7 @@ pub async fn run(context: &Context, args: &SubmitArgs) -> Result {
     }
     let ids: Vec<u64> = batches.iter().flat_map(Batch::submitted).map(|s| s.id).collect();
     if args.wait {
-        let display = (!args.json).then(Display::for_terminal);
+        let display = (!args.json && !context.is_quiet()).then(Display::beside_data);
         return status::wait(context, &ids, display).await;
     }
     if let Some(select) = selector(&batches) {
