@@ -1,6 +1,8 @@
 //! The agent as a whole, between a coordinator that the test plays and children that are shell scripts.
 //! Linux only: the tests look into /proc, and the parent-death signal is Linux's.
 #![cfg(target_os = "linux")]
+// The helpers are test code too, which clippy knows of `#[test]` functions only.
+#![allow(clippy::expect_used, clippy::panic)]
 
 mod coordinator;
 mod crashes;

@@ -1,0 +1,136 @@
+//! `cnx-worker run`: one attempt. The agent starts it, and writes what to do to its standard input.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use cnx_proto::v1::{Assign, Lease, Report, outcome::Kind, report::Body};
+use prost::Message;
+use url::Url;
+
+use super::{DeviceArguments, read_text};
+use crate::failure::{Failure, Result};
+use crate::pipeline::{Surroundings, attempt};
+use crate::reporter::{Reporter, Sink, frames};
+use crate::stop::Stop;
+
+/// The largest assignment that is accepted.
+const MAX_ASSIGN_BYTES: usize = 16 << 20;
+
+/// `cnx-worker run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArguments {
+    #[command(flatten)]
+    device: DeviceArguments,
+    /// Folder that holds the datasets [default: $CNX_DATA, or ~/.cache/cnx]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// By hand, without an agent: the spec in JSON, or - for standard input
+    #[arg(long, value_name = "FILE", requires = "out")]
+    spec: Option<PathBuf>,
+    /// With --spec: where checkpoints and models go
+    #[arg(long, value_name = "DIR", requires = "spec")]
+    out: Option<PathBuf>,
+}
+
+/// Runs one attempt.
+///
+/// # Errors
+/// When its outcome could not be told; by hand, also when it did not succeed.
+pub fn run(arguments: &RunArguments) -> Result<()> {
+    let stop = Stop::default();
+    stop.on_signals()?;
+    let (assign, sink): (Assign, Sink) = match (&arguments.spec, &arguments.out) {
+        (Some(spec), Some(out)) => (by_hand(read_text(spec)?, out)?, Box::new(for_people)),
+        _ => {
+            let assign = read_assign(std::io::stdin().lock())?;
+            stop.when_closed(std::io::stdin());
+            (assign, frames(std::io::stdout()))
+        }
+    };
+    let mut reporter = Reporter::new(sink, stop.clone());
+    let (device, threads) = arguments.device.resolve()?;
+    let here = Surroundings { device, threads, data: arguments.data.clone() };
+    attempt(&assign, &here, &mut reporter, &stop)?;
+    reporter.finish()
+}
+
+/// The first frame of the input.
+fn read_assign(mut input: impl Read) -> Result<Assign> {
+    let malformed =
+        |what: &str| Failure::internal(format!("expected an assignment on standard input: {what}"));
+    let mut length = 0usize;
+    for shift in (0..).step_by(7) {
+        let mut byte = [0];
+        input.read_exact(&mut byte).map_err(|e| malformed(&e.to_string()))?;
+        length |= usize::from(byte[0] & 0x7f) << shift;
+        if byte[0] & 0x80 == 0 {
+            break;
+        }
+        if shift >= 28 {
+            return Err(malformed("its length is malformed"));
+        }
+    }
+    if length > MAX_ASSIGN_BYTES {
+        return Err(malformed(&format!("found {length} bytes, at most {MAX_ASSIGN_BYTES} are accepted")));
+    }
+    let mut bytes = vec![0; length];
+    input.read_exact(&mut bytes).map_err(|e| malformed(&e.to_string()))?;
+    Assign::decode(bytes.as_slice()).map_err(|e| malformed(&e.to_string()))
+}
+
+fn by_hand(spec_json: String, out: &PathBuf) -> Result<Assign> {
+    let folder = std::fs::create_dir_all(out).and_then(|()| out.canonicalize());
+    let folder = folder.map_err(|error| Failure::file("make", out, &error))?;
+    let url = Url::from_directory_path(&folder)
+        .map_err(|()| Failure::internal(format!("{} is not a path that a URL can name", folder.display())))?;
+    let lease = Lease { experiment: 1, attempt: 1, token: String::new() };
+    Ok(Assign { lease: Some(lease), spec_json, lineage: vec![1], artifacts_url: url.into() })
+}
+
+/// By hand, the figures go to standard output; the epochs are in the log already.
+fn for_people(report: &Report) -> std::io::Result<()> {
+    let mut out = std::io::stdout();
+    match &report.body {
+        Some(Body::Figures(figures)) => {
+            let errors =
+                [("final", &figures.r#final), ("best", &figures.best), ("converted", &figures.converted)];
+            for (name, errors) in errors {
+                let Some(errors) = errors else { continue };
+                let (top1, top5) = (errors.top1_error, errors.top5_error);
+                writeln!(
+                    out,
+                    "{name}: top-1 error {top1:.2} %, top-5 error {top5:.2} %, loss {:.4}",
+                    errors.loss
+                )?;
+            }
+            Ok(())
+        }
+        Some(Body::Outcome(outcome)) if outcome.kind() != Kind::Succeeded => {
+            writeln!(out, "{}: {}", outcome.failure(), outcome.message)
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assignment_is_read_and_what_follows_is_left() {
+        let assign = Assign { spec_json: "x".repeat(300), lineage: vec![7], ..Assign::default() };
+        let mut bytes = assign.encode_length_delimited_to_vec();
+        bytes.push(42);
+        let mut input = bytes.as_slice();
+        assert_eq!(read_assign(&mut input).unwrap(), assign);
+        assert_eq!(input, [42]);
+    }
+
+    #[test]
+    fn input_that_is_cut_or_too_long_is_refused() {
+        for bytes in [&[][..], &[5, 1], &[0xff, 0xff, 0xff, 0xff, 0x7f], &[0xff; 20]] {
+            assert!(read_assign(bytes).unwrap_err().message.contains("expected an assignment"), "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The worker of cnx. The only crate that links libtorch.
+//!
+//! A map, in the order of an attempt:
+//!
+//! - [`commands`]: what `cnx-worker run`, `evaluate`, `convert` and `device` do
+//! - [`pipeline`]: one attempt on one screen: data → model → train → evaluate → convert → evaluate
+//! - [`data`]: CIFAR and the generated set; order, augmentation, batches
+//! - [`model`]: CondenseNet, DenseNet, learned group convolutions
+//! - [`train`]: the loop; [`condensing`], [`learning_rate`] (pure), [`optimizer`]
+//! - [`evaluate`], [`convert`]
+//! - [`checkpoint`], [`tensor_file`], [`artifacts`]: what is saved, as what, where
+//! - [`agent`]: the other process: attaches to the coordinator and supervises one child a lease
+//! - [`reporter`]: what the attempt tells the agent; [`failure`], [`stop`]
+
+pub mod agent;
+pub mod artifacts;
+pub mod checkpoint;
+pub mod commands;
+pub mod condensing;
+pub mod convert;
+pub mod data;
+pub mod device;
+pub mod evaluate;
+pub mod failure;
+pub mod learning_rate;
+pub mod model;
+pub mod optimizer;
+pub mod pipeline;
+pub mod reporter;
+pub mod stop;
+pub mod tensor_file;
+pub mod train;
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,113 @@
+//! Stochastic gradient descent with (Nesterov) momentum and weight decay, over all parameters at once.
+//!
+//! The parameters of a network are views of one flat tensor, and so is the momentum: an update is a handful of
+//! operations, not a handful for each of hundreds of tensors.
+
+use std::collections::BTreeMap;
+
+use cnx_proto::spec::Train;
+use tch::Tensor;
+
+use crate::failure::{Failure, Result};
+use crate::model::state::State;
+
+/// The prefix of momenta in a checkpoint.
+const PREFIX: &str = "optimizer.momentum.";
+
+/// The optimizer's state.
+#[derive(Debug)]
+pub struct Sgd {
+    names: Vec<String>,
+    parameters: Vec<Tensor>,
+    flat: Tensor,
+    momentum: Tensor,
+    factor: f64,
+    nesterov: bool,
+    weight_decay: f64,
+}
+
+impl Sgd {
+    /// Takes over the parameters of a network: from now on they are views of one tensor.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn new(state: &State, train: &Train) -> Result<Sgd> {
+        let names = state.parameters().map(|entry| entry.name.clone()).collect();
+        let parameters: Vec<Tensor> = state.parameters().map(|entry| entry.tensor.shallow_clone()).collect();
+        tch::no_grad(|| {
+            let flat = flatten(&parameters)?;
+            let mut views = parameters.iter().map(Tensor::shallow_clone).collect::<Vec<_>>();
+            for (parameter, view) in views.iter_mut().zip(views_of(&flat, &parameters)?) {
+                parameter.f_set_data(&view)?;
+            }
+            let momentum = flat.f_zeros_like()?;
+            let Train { momentum: factor, nesterov, weight_decay, .. } = *train;
+            Ok(Sgd { names, parameters, flat, momentum, factor, nesterov, weight_decay })
+        })
+    }
+
+    /// One step down the gradient of `loss`.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn step(&mut self, loss: &Tensor, learning_rate: f64) -> Result<()> {
+        let gradients = Tensor::f_run_backward(&[loss], &self.parameters, false, false)?;
+        tch::no_grad(|| {
+            let mut gradient = flatten(&gradients)?;
+            if self.weight_decay != 0.0 {
+                gradient = gradient.f_add(&self.flat.f_mul_scalar(self.weight_decay)?)?;
+            }
+            let _ = self.momentum.f_mul_scalar_(self.factor)?.f_add_(&gradient)?;
+            let direction = match self.nesterov {
+                true => gradient.f_add(&self.momentum.f_mul_scalar(self.factor)?)?,
+                false => self.momentum.shallow_clone(),
+            };
+            let _ = self.flat.f_sub_(&direction.f_mul_scalar(learning_rate)?)?;
+            Ok(())
+        })
+    }
+
+    /// The momentum of every parameter, under its name in a checkpoint.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn snapshot(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut tensors = BTreeMap::new();
+        for (name, momentum) in self.names.iter().zip(views_of(&self.momentum, &self.parameters)?) {
+            tensors.insert(format!("{PREFIX}{name}"), momentum.f_detach_copy()?);
+        }
+        Ok(tensors)
+    }
+
+    /// Sets the momentum of every parameter from a checkpoint.
+    ///
+    /// # Errors
+    /// When one is missing or has another shape.
+    pub fn load(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+        for (name, mut momentum) in self.names.iter().zip(views_of(&self.momentum, &self.parameters)?) {
+            let source = tensors.get(&format!("{PREFIX}{name}"));
+            let source = source.filter(|source| source.size() == momentum.size()).ok_or_else(|| {
+                Failure::bad_spec(format!("the checkpoint has no momentum of the shape of {name}"))
+            })?;
+            momentum.f_copy_(source)?;
+        }
+        Ok(())
+    }
+}
+
+fn flatten(tensors: &[Tensor]) -> Result<Tensor> {
+    let flat: Result<Vec<Tensor>, _> = tensors.iter().map(|tensor| tensor.f_reshape([-1])).collect();
+    Ok(Tensor::f_cat(&flat?, 0)?)
+}
+
+/// Views of `flat` with the shapes of `tensors`, one after another.
+fn views_of(flat: &Tensor, tensors: &[Tensor]) -> Result<Vec<Tensor>> {
+    let mut start = 0;
+    let mut views = Vec::new();
+    for tensor in tensors {
+        let length = tensor.numel() as i64;
+        views.push(flat.f_narrow(0, start, length)?.f_view(tensor.size().as_slice())?);
+        start += length;
+    }
+    Ok(views)
+}

@@ -1,0 +1,168 @@
+//! One attempt: data → model → train → evaluate → convert → evaluate the converted.
+
+use std::path::PathBuf;
+
+use cnx_proto::Spec;
+use cnx_proto::spec::Step;
+use cnx_proto::v1::report::Body;
+use cnx_proto::v1::{
+    ArtifactKind, Assign, Environment, Errors, FailureClass, Figures, Outcome, Phase, Progress, Started,
+    outcome,
+};
+use tch::Device;
+
+use crate::checkpoint::{Keeper, Record};
+use crate::convert::convert;
+use crate::data::{self, Data};
+use crate::device;
+use crate::evaluate::evaluate;
+use crate::failure::{Failure, Result};
+use crate::model::{Form, Network};
+use crate::optimizer::Sgd;
+use crate::reporter::{Reporter, log};
+use crate::stop::Stop;
+use crate::train::{Bench, train};
+
+/// What this machine gives to an attempt.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The device that computes.
+    pub device: Device,
+    /// CPU threads for the arithmetic.
+    pub threads: u32,
+    /// Where datasets are, unless the spec says otherwise.
+    pub data: Option<PathBuf>,
+}
+
+/// Runs an attempt and tells all of it, the outcome last.
+///
+/// # Errors
+/// Only when the outcome could not be told.
+pub fn attempt(assign: &Assign, here: &Surroundings, reporter: &mut Reporter, stop: &Stop) -> Result<()> {
+    let mut started = Started { environment: Some(environment(here)), ..Started::default() };
+    let mut told = false;
+    let result = Spec::from_json(&assign.spec_json)
+        .map_err(|problems| Failure::bad_spec(format!("this worker cannot run the spec: {problems}")))
+        .and_then(|spec| run(assign, &spec, here, reporter, stop, &mut started, &mut told));
+    if !told {
+        reporter.tell(Body::Started(started))?;
+    }
+    reporter.tell(Body::Outcome(outcome(result)))
+}
+
+#[allow(clippy::too_many_arguments)]
+fn run(
+    assign: &Assign,
+    spec: &Spec,
+    here: &Surroundings,
+    reporter: &mut Reporter,
+    stop: &Stop,
+    started: &mut Started,
+    told: &mut bool,
+) -> Result<()> {
+    reporter.progress(phase(spec, Phase::Prepare, 0, 0));
+    let threads = if spec.resources.threads > 0 { spec.resources.threads } else { here.threads };
+    tch::set_num_threads(threads as i32);
+
+    let data = data::load(spec, here.data.as_deref())?;
+    let mut network = Network::new(spec, Form::Large, here.device)?;
+    let mut optimizer = Sgd::new(network.state(), &spec.train)?;
+    let keeper = Keeper::open(assign, spec)?;
+    let mut record = Record::default();
+    if let Some(checkpoint) = keeper.newest_checkpoint(&mut |line| log(line))? {
+        network.load(&checkpoint.tensors)?;
+        optimizer.load(&checkpoint.tensors)?;
+        record = checkpoint.record;
+        log(format!("resumed from {}, after epoch {}", checkpoint.name, record.epochs_done));
+        (started.resumed_at_epoch, started.resumed_from) = (record.epochs_done, checkpoint.name);
+    }
+    if let Some(environment) = &mut started.environment {
+        (environment.threads, environment.data_hash) = (threads, data.hash.clone());
+    }
+    reporter.tell(Body::Started(started.clone()))?;
+    *told = true;
+    for epoch in &record.history {
+        reporter.tell(Body::Epoch(*epoch))?;
+    }
+
+    let mut bench = Bench { spec, data: &data, keeper: &keeper, reporter, stop };
+    train(&mut bench, &mut network, &mut optimizer, &mut record)?;
+    drop(optimizer);
+    let figures = after_training(&mut bench, &mut network, &record)?;
+    reporter.tell(Body::Figures(figures))
+}
+
+/// Evaluates, converts and evaluates the converted model, as far as the spec asks.
+fn after_training(bench: &mut Bench<'_>, network: &mut Network, record: &Record) -> Result<Figures> {
+    let Bench { spec, keeper, .. } = *bench;
+    let asked = |step| spec.run.steps.contains(&step);
+    let final_model = keeper.model(ArtifactKind::FinalModel, network, record.epochs_done)?;
+    bench.reporter.tell(Body::Artifact(final_model))?;
+
+    let mut figures = Figures { best: record.best, best_epoch: record.best_epoch, ..Figures::default() };
+    if asked(Step::Evaluate) {
+        figures.r#final = Some(measure(bench, network, Phase::Evaluate)?);
+    }
+    if asked(Step::Convert) {
+        bench.reporter.progress(phase(spec, Phase::Convert, 0, 0));
+        let mut converted = convert(network, spec)?;
+        let artifact = keeper.model(ArtifactKind::ConvertedModel, &converted, record.epochs_done)?;
+        bench.reporter.tell(Body::Artifact(artifact))?;
+        if asked(Step::EvaluateConverted) {
+            figures.converted = Some(measure(bench, &mut converted, Phase::EvaluateConverted)?);
+        }
+    }
+    Ok(figures)
+}
+
+fn measure(bench: &mut Bench<'_>, network: &mut Network, which: Phase) -> Result<Errors> {
+    let Bench { spec, data, stop, .. } = *bench;
+    let Data { test, .. } = data;
+    evaluate(network, test, spec, stop, &mut |step, steps| {
+        if bench.reporter.progress_is_due() {
+            bench.reporter.progress(phase(spec, which, step, steps));
+        }
+    })
+}
+
+fn phase(spec: &Spec, phase: Phase, step: u64, steps: u64) -> Progress {
+    let condensing_stages = spec.model.condense_factor.saturating_sub(1);
+    let epochs = spec.train.epochs;
+    let (epoch, condensing_stage) =
+        if phase == Phase::Prepare { (0, 0) } else { (epochs, condensing_stages) };
+    Progress {
+        phase: phase.into(),
+        epoch,
+        epochs,
+        step,
+        steps,
+        condensing_stage,
+        condensing_stages,
+        ..Progress::default()
+    }
+}
+
+fn outcome(result: Result<()>) -> Outcome {
+    match result {
+        Ok(()) => Outcome { kind: outcome::Kind::Succeeded.into(), ..Outcome::default() },
+        Err(Failure { class, message }) => {
+            if class != FailureClass::Interrupted {
+                log(&message);
+            }
+            Outcome { kind: outcome::Kind::Failed.into(), failure: class.into(), message }
+        }
+    }
+}
+
+/// What is known of the surroundings before the data are.
+fn environment(here: &Surroundings) -> Environment {
+    Environment {
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        device: device::name(here.device),
+        cnx_version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: env!("CNX_COMMIT").to_owned(),
+        libtorch_version: env!("CNX_LIBTORCH").to_owned(),
+        threads: here.threads,
+        data_hash: String::new(),
+    }
+}

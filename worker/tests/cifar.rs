@@ -1,0 +1,30 @@
+//! A short real training on CIFAR-10, where `CNX_TEST_CIFAR` names a folder that holds some of it in the binary format.
+
+mod common;
+
+use cnx_proto::recipe::recipe;
+use cnx_proto::spec::{Arch, Dataset};
+use cnx_proto::v1::outcome::Kind;
+use common::run;
+
+#[test]
+fn a_few_epochs_on_cifar_10_end_well_above_chance() {
+    let Some(root) = std::env::var_os("CNX_TEST_CIFAR").filter(|value| !value.is_empty()) else {
+        println!("not run: set CNX_TEST_CIFAR to a folder with data_batch_1.bin and test_batch.bin");
+        return;
+    };
+    let mut spec = recipe(Arch::CondenseNet, Dataset::Cifar10);
+    spec.name = "cifar-smoke".to_owned();
+    spec.model.stages = serde_json::from_value("2-2-2".into()).unwrap();
+    spec.model.growth = serde_json::from_value("8-16-32".into()).unwrap();
+    (spec.data.root, spec.data.train_images) = (Some(root.into()), Some(2000));
+    (spec.train.epochs, spec.train.batch_size) = (4, 32);
+    let folder = tempfile::tempdir().unwrap();
+    let told = run(&spec, folder.path(), 1, None);
+    assert_eq!(told.outcome().kind(), Kind::Succeeded, "{}", told.outcome().message);
+    // Chance is 90 %.
+    let (large, converted) = (told.figures().r#final.unwrap(), told.figures().converted.unwrap());
+    println!("top-1 error {:.1} %, converted {:.1} %", large.top1_error, converted.top1_error);
+    assert!(large.top1_error < 75.0, "top-1 error {} %", large.top1_error);
+    assert!(converted.top1_error < 80.0, "converted: top-1 error {} %", converted.top1_error);
+}

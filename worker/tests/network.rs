@@ -1,0 +1,136 @@
+//! The networks are those that the cost is computed for, and conversion keeps their function.
+
+mod common;
+
+use cnx_proto::Spec;
+use cnx_proto::cost::cost;
+use cnx_proto::recipe::recipe;
+use cnx_proto::spec::{Arch, Dataset, Precision};
+use cnx_worker::convert::convert;
+use cnx_worker::model::{Form, Mode, Network};
+use proptest::prelude::*;
+use tch::{Device, Kind, Tensor};
+
+fn spec(arch: Arch, dataset: Dataset, stages: &str, growth: &str) -> Spec {
+    let mut spec = recipe(arch, dataset);
+    spec.name = "network".to_owned();
+    spec.model.stages = serde_json::from_value(stages.into()).unwrap();
+    spec.model.growth = serde_json::from_value(growth.into()).unwrap();
+    spec.train.precision = Precision::Float64;
+    spec
+}
+
+/// Elements of the parameters; of a learned group convolution's weight, those that its mask keeps.
+fn parameters(network: &Network) -> u64 {
+    let tensors = network.state().snapshot().unwrap();
+    let count = |name: &str, tensor: &Tensor| {
+        let mask = name.strip_suffix("conv.weight").and_then(|start| tensors.get(&format!("{start}_mask")));
+        mask.map_or(tensor.numel() as u64, |mask| mask.sum(Kind::Double).double_value(&[]) as u64)
+    };
+    network.state().parameters().map(|entry| count(&entry.name, &entry.tensor)).sum()
+}
+
+#[test]
+fn built_networks_have_the_parameters_that_the_cost_says() {
+    let cases = [
+        spec(Arch::CondenseNet, Dataset::Cifar10, "14-14-14", "8-16-32"),
+        spec(Arch::CondenseNet, Dataset::Cifar100, "8-8-8", "8-16-32"),
+        spec(Arch::CondenseNet, Dataset::ImageNet, "4-6-8-10-8", "8-16-32-64-128"),
+        spec(Arch::DenseNet, Dataset::Cifar10, "16-16-16", "12-12-12"),
+        spec(Arch::DenseNetLgc, Dataset::Cifar10, "6-6-6", "8-16-32"),
+    ];
+    for spec in cases {
+        let cost = cost(&spec);
+        let mut network = Network::new(&spec, Form::Large, Device::Cpu).unwrap();
+        network.condense_to(spec.model.condense_factor - 1).unwrap();
+        assert_eq!(parameters(&network), cost.params, "{:?}", spec.model);
+        if spec.model.arch.condenses() {
+            network = convert(&network, &spec).unwrap();
+            assert_eq!(parameters(&network), cost.converted_params, "{:?} converted", spec.model);
+        }
+    }
+}
+
+#[test]
+fn a_half_condensed_network_is_refused_with_the_reason() {
+    let spec = spec(Arch::CondenseNet, Dataset::Cifar10, "1-1", "4-4");
+    let network = Network::new(&spec, Form::Large, Device::Cpu).unwrap();
+    for stage in 0..3 {
+        network.condense_to(stage).unwrap();
+        let failure = convert(&network, &spec).unwrap_err();
+        for part in ["denseblock_1.denselayer_1.conv_1", "exactly 2 of its 8", &format!("stage {stage} of 3")]
+        {
+            assert!(failure.message.contains(part), "{failure}");
+        }
+    }
+    network.condense_to(3).unwrap();
+    let converted = convert(&network, &spec).unwrap();
+    assert!(convert(&converted, &spec).unwrap_err().message.contains("converted already"));
+}
+
+#[test]
+fn a_densenet_has_nothing_to_convert() {
+    let spec = spec(Arch::DenseNet, Dataset::Cifar10, "1-1", "4-4");
+    let network = Network::new(&spec, Form::Large, Device::Cpu).unwrap();
+    assert!(convert(&network, &spec).unwrap_err().message.contains("no learned group convolutions"));
+}
+
+/// Gives batch norms statistics and scales that are not all alike.
+fn unsettle(network: &mut Network, seed: i64) {
+    tch::manual_seed(seed);
+    let mut tensors = network.state().snapshot().unwrap();
+    for (name, tensor) in &mut tensors {
+        if name.ends_with("norm.weight") || name.ends_with("running_var") {
+            *tensor = tensor.rand_like() + 0.5;
+        } else if name.ends_with("norm.bias") || name.ends_with("running_mean") {
+            *tensor = tensor.rand_like() - 0.5;
+        }
+    }
+    network.load(&tensors).unwrap();
+}
+
+/// What the classifier sees does not differ: sets all of its weights but those of the kept half to 0.
+fn silence_dropped_features(network: &mut Network, converted: &Network) {
+    let kept = converted.state().snapshot().unwrap()["classifier.index"].shallow_clone();
+    let mut tensors = network.state().snapshot().unwrap();
+    let weight = &tensors["classifier.weight"];
+    let mut silenced = weight.zeros_like();
+    let _ = silenced.index_copy_(1, &kept, &weight.index_select(1, &kept));
+    tensors.insert("classifier.weight".to_owned(), silenced);
+    network.load(&tensors).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn the_converted_network_computes_what_the_masked_one_does(
+        lgc: bool, stages in prop::collection::vec(1u32..3, 1..4), groups in prop::sample::select(vec![1u32, 2, 4]),
+        condense_factor in prop::sample::select(vec![1u32, 2, 4]), steps in prop::collection::vec(1u32..4, 0..2),
+        seed in 0i64..1000,
+    ) {
+        tch::set_num_threads(1);
+        let arch = if lgc { Arch::DenseNetLgc } else { Arch::CondenseNet };
+        let text = |values: Vec<String>| values.join("-");
+        let growth = text((0..stages.len()).map(|i| (4u32 << i).to_string()).collect());
+        let stages = text(stages.iter().map(u32::to_string).collect());
+        let mut spec = spec(arch, Dataset::Cifar10, &stages, &growth);
+        (spec.model.group_1x1, spec.model.condense_factor, spec.train.seed) = (groups, condense_factor, seed as u64);
+        prop_assume!(cnx_proto::validate::problems(&spec).is_empty());
+
+        let mut network = Network::new(&spec, Form::Large, Device::Cpu).unwrap();
+        unsettle(&mut network, seed);
+        // By single stages or by jumps.
+        steps.into_iter().chain([condense_factor - 1]).for_each(|stage| {
+            network.condense_to(stage.min(condense_factor - 1)).unwrap();
+        });
+        let mut converted = convert(&network, &spec).unwrap();
+        silence_dropped_features(&mut network, &converted);
+
+        let images = Tensor::rand([3, 3, 32, 32], (Kind::Double, Device::Cpu));
+        let [masked, condensed] = [&mut network, &mut converted]
+            .map(|network| tch::no_grad(|| network.forward(&images, Mode::Evaluate)).unwrap());
+        let apart = (&masked - &condensed).abs().max().double_value(&[]);
+        prop_assert!(apart <= 1e-10 * masked.abs().max().double_value(&[]), "{apart} apart");
+    }
+}
