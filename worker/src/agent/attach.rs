@@ -96,7 +96,7 @@ pub async fn attach(config: &Config, held: Vec<Lease>) -> Result<Connection, Att
             token_file.display(),
             status.message()
         )),
-        code => Unreachable(format!("{url}: {}", explain(code, &status))),
+        _ => Unreachable(format!("{url}: {}", explain(&status))),
     };
     let response = tokio::time::timeout(STEP_TIMEOUT, client.attach(request)).await.map_err(silent)?;
     let mut inbound = response.map_err(said)?.into_inner();
@@ -135,11 +135,15 @@ fn hello(config: &Config, held: Vec<Lease>) -> Hello {
 }
 
 /// What a stream's end means, in words.
-pub fn explain(code: Code, status: &Status) -> String {
-    let source = status.source().map(|source| format!(" ({})", chain(source))).unwrap_or_default();
-    match code {
-        Code::Unavailable | Code::Unknown | Code::Cancelled => format!("{}{source}", status.message()),
-        _ => format!("{}: {}{source}", code.description(), status.message()),
+pub fn explain(status: &Status) -> String {
+    match status.code() {
+        // The transport's own words tell of frames and bodies; its cause is what counts.
+        _ if status.source().is_some() => {
+            let source = status.source().map(chain).unwrap_or_default();
+            format!("the connection broke ({})", source.rsplit(": ").next().unwrap_or_default())
+        }
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Aborted => status.message().to_owned(),
+        code => format!("{}: {}", code.description(), status.message()),
     }
 }
 

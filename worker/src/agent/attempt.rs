@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::child::{Child, Event, Said, Spawner};
 use super::config::Config;
 use super::outbox::Outbox;
-use super::outcome::{Ending, Exit, StopCause, decide};
+use super::outcome::{Ending, Exit, StopCause, decide, summary};
 use super::spool::Spool;
 
 /// The way to the coordinator; `None` while there is none. A changed value is a new connection.
@@ -237,9 +237,8 @@ impl Attempt {
                         self.last_lines.pop_front();
                     }
                     self.last_lines.push_back(text.clone());
-                    let at_ms = unix_ms();
-                    let line = LogLine { at_ms, attempt: self.lease.attempt, text };
-                    durable.push(self.report(at_ms, Body::Log(line)));
+                    let line = LogLine { at_ms: unix_ms(), attempt: self.lease.attempt, text };
+                    durable.push(self.report(line.at_ms, Body::Log(line)));
                 }
                 Said::Garbage(why) => {
                     self.bad_reports.get_or_insert(why);
@@ -266,11 +265,17 @@ impl Attempt {
         }
     }
 
-    /// Puts durable reports on the disk. The disk may be slow, so this happens beside the runtime.
-    async fn keep(&mut self, mut reports: Vec<Report>) {
+    async fn keep(&mut self, reports: Vec<Report>) {
         if reports.is_empty() || self.spool_error.is_some() {
             return;
         }
+        if let Err(error) = self.push(reports).await {
+            self.spool_failed(&error);
+        }
+    }
+
+    /// Puts durable reports on the disk. The disk may be slow, so this happens beside the runtime.
+    async fn push(&mut self, mut reports: Vec<Report>) -> std::io::Result<()> {
         let mut outbox = std::mem::take(&mut self.outbox);
         let kept = tokio::task::spawn_blocking(move || {
             let kept = outbox.push(&mut reports);
@@ -279,11 +284,14 @@ impl Attempt {
         match kept.await {
             Ok((outbox, kept)) => {
                 self.outbox = outbox;
-                if let Err(error) = kept {
-                    self.spool_failed(&error);
-                }
+                kept
             }
-            Err(error) => self.spool_failed(&std::io::Error::other(error)),
+            Err(error) => {
+                // A defect: the outbox is gone, and with it the count of the reports.
+                self.forget = true;
+                self.cause = Some(StopCause::Stale);
+                Err(std::io::Error::other(error))
+            }
         }
     }
 
@@ -307,7 +315,7 @@ impl Attempt {
         self.progress = None;
         let exit = self.bad_reports.take().map_or(exit, Exit::BadReports);
         let name = self.name();
-        let how = format!("{exit:?}");
+        let how = exit.to_string();
         let outcome = decide(Ending {
             exit,
             reported: self.reported.take(),
@@ -320,27 +328,11 @@ impl Attempt {
             self.forget = true;
             return;
         };
-        let first_line = outcome.message.lines().next().unwrap_or_default();
-        tracing::info!("{name}: ended ({how}): {} {first_line}", outcome.kind().as_str_name());
+        tracing::info!("{name}: {} ({how})", summary(&outcome));
         let report = self.report(unix_ms(), Body::Outcome(outcome));
-        let mut outbox = std::mem::take(&mut self.outbox);
-        let unspooled = report.clone();
-        let kept = tokio::task::spawn_blocking(move || {
-            let kept = outbox.push(&mut [report]);
-            (outbox, kept)
-        });
-        match kept.await {
-            Ok((outbox, kept)) => {
-                self.outbox = outbox;
-                if let Err(error) = kept {
-                    tracing::error!("{name}: its outcome is kept in memory only: {error}");
-                    self.outbox.push_unspooled(unspooled);
-                }
-            }
-            Err(error) => {
-                tracing::error!("{name}: its outcome is lost: {error}");
-                self.forget = true;
-            }
+        if let Err(error) = self.push(vec![report.clone()]).await {
+            tracing::error!("{name}: its outcome is kept in memory only: {error}");
+            self.outbox.push_unspooled(report);
         }
     }
 

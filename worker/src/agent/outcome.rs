@@ -1,5 +1,7 @@
 //! What an attempt came to, from how its child ended: pure.
 
+use std::fmt;
+
 use cnx_proto::v1::outcome::Kind;
 use cnx_proto::v1::{FailureClass, Outcome};
 
@@ -29,6 +31,17 @@ pub enum Exit {
     NotStarted(String),
     /// It wrote what is not a report, and was killed for it.
     BadReports(String),
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Code(code) => write!(f, "exit code {code}"),
+            Exit::Signal(number) => write!(f, "signal {number}, {}", signal_name(*number)),
+            Exit::NotStarted(why) => write!(f, "not started: {why}"),
+            Exit::BadReports(_) => f.write_str("killed for what it printed"),
+        }
+    }
 }
 
 /// All that is known about the end of an attempt.
@@ -86,6 +99,16 @@ pub fn decide(ending: Ending<'_>) -> Option<Outcome> {
         ),
         (None, None) => unexplained(exit, last_lines),
     })
+}
+
+/// An outcome on one line of the log.
+pub fn summary(outcome: &Outcome) -> String {
+    let message = outcome.message.lines().next().unwrap_or_default();
+    match outcome.kind() {
+        Kind::Succeeded => "succeeded".to_owned(),
+        Kind::Cancelled => "cancelled".to_owned(),
+        Kind::Failed | Kind::Unspecified => format!("failed, {}: {message}", outcome.failure()),
+    }
 }
 
 fn unexplained(exit: Exit, last_lines: &[String]) -> Outcome {

@@ -109,10 +109,7 @@ impl Supervisor {
             match left {
                 Left::Done => return Ok(()),
                 Left::Lost(why) => {
-                    let going_on = match self.living() {
-                        0 => "",
-                        _ => "; training goes on",
-                    };
+                    let going_on = if self.living() > 0 { "; training goes on" } else { "" };
                     tracing::warn!("detached: {why}{going_on}");
                 }
             }
@@ -131,10 +128,9 @@ impl Supervisor {
         was_attached: bool,
     ) -> anyhow::Result<Option<Connection>> {
         let mut told = String::new();
-        let mut first = was_attached;
         loop {
-            let wait = if first || !told.is_empty() { backoff.next(fastrand::f64()) } else { Duration::ZERO };
-            first = false;
+            let at_once = !was_attached && told.is_empty();
+            let wait = if at_once { Duration::ZERO } else { backoff.next(fastrand::f64()) };
             let config = self.room.config.clone();
             let held = self.held();
             let attempt = async move {
@@ -189,7 +185,7 @@ impl Supervisor {
                     Ok(Some(ToWorker { message: Some(message) })) => self.hear(message, &connection).await,
                     Ok(Some(_)) => tracing::debug!("the coordinator said something that this version does not know"),
                     Ok(None) => return Left::Lost(format!("the coordinator at {} hung up", connection.url)),
-                    Err(status) => return Left::Lost(explain(status.code(), &status)),
+                    Err(status) => return Left::Lost(format!("{}: {}", connection.url, explain(&status))),
                 },
                 _ = beat.tick() => {
                     let now = lease_clock::now();
@@ -297,7 +293,11 @@ impl Supervisor {
         self.clock.ended(lease);
         if let Some(entry) = self.attempts.get_mut(lease) {
             entry.stale = true;
-            tracing::warn!("{}: stopping it: {why}", name(lease));
+            if entry.childless.is_cancelled() {
+                tracing::info!("{}: nothing more to tell: {why}", name(lease));
+            } else {
+                tracing::warn!("{}: stopping it: {why}", name(lease));
+            }
             self.tell(lease, Command::Stop(StopCause::Stale)).await;
         }
     }
