@@ -224,6 +224,7 @@ fn acknowledge(coordinator: &Coordinator, report: Report, verdict: Verdict) -> t
     let (accepted, reason) = match verdict {
         Verdict::Accepted { ended } => {
             if let (true, Some(lease)) = (ended, &report.lease) {
+                tracing::info!(experiment = lease.experiment, attempt = lease.attempt, "ended");
                 coordinator.pool().release(lease);
             }
             (true, String::new())

@@ -1,8 +1,8 @@
 //! What the database and the pool know, put together as people see it.
 
+use serde::Deserialize;
 use tonic::Status;
 
-use cnx_proto::Spec;
 use cnx_proto::v1::{self, Experiment, State, StatusReply, StatusRequest};
 
 use crate::chance;
@@ -65,13 +65,25 @@ fn why_it_waits(experiment: &mut Experiment, summary: Summary) -> String {
     if summary.workers == 0 {
         return "no worker is connected: start one with cnx up".to_owned();
     }
-    let gpus = Spec::from_json(&experiment.spec_json).map_or(0, |spec| spec.resources.gpus);
-    match gpus {
+    match gpus(&experiment.spec_json) {
         0 => "waits for a free slot".to_owned(),
         1 if summary.gpu_workers == 0 => "waits for a worker with a GPU".to_owned(),
         n if summary.gpu_workers == 0 => format!("waits for a worker with {n} GPUs"),
         _ => "waits for a free GPU".to_owned(),
     }
+}
+
+/// Reads only this of a spec: it was validated when it was submitted, and a status may show thousands.
+fn gpus(spec_json: &str) -> u32 {
+    #[derive(Deserialize)]
+    struct Spec {
+        resources: Resources,
+    }
+    #[derive(Deserialize)]
+    struct Resources {
+        gpus: u32,
+    }
+    serde_json::from_str::<Spec>(spec_json).map_or(0, |spec| spec.resources.gpus)
 }
 
 fn how_it_runs(experiment: &Experiment, pool: &Pool) -> String {
