@@ -185,7 +185,7 @@ pub struct RetryArgs {
 /// The result table: measured beside published
 ///
 /// A row is a group of experiments that differ in the seed only: mean ± sample standard deviation of the errors in
-/// per cent. What was not measured is empty. Of experiments with the same spec the newest that succeeded counts.
+/// per cent. What was not measured is empty; what was cancelled is left out. Of experiments with the same spec the newest that succeeded counts.
 /// The CSV holds no times: the same sweep gives the same bytes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -258,6 +258,9 @@ pub struct EvaluateArgs {
     /// Folder of the datasets
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub data: Option<PathBuf>,
+    /// Device that computes: cpu, or cuda:N
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use cnx_proto::state_dir::{AUTHORIZATION, DEFAULT_PORT, MAX_MESSAGE_BYTES};
+use cnx_proto::state_dir::{AUTHORIZATION, MAX_MESSAGE_BYTES};
 use cnx_proto::v1::experiments_client::ExperimentsClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
@@ -117,12 +117,12 @@ fn url(context: &Context) -> Result<String> {
     let file = context.state()?.endpoint();
     match fs::read_to_string(&file) {
         Ok(url) if !url.trim().is_empty() => with_scheme(url.trim()),
-        Ok(_) => Err(unreachable(&format!("127.0.0.1:{DEFAULT_PORT}"))),
+        Ok(_) => Err(unreachable(&format!("the state folder {}", file.parent().unwrap_or(&file).display()))),
         // Without that file none was ever started there. To try the usual port all the same would send this
         // folder's token to somebody else's coordinator.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let folder = file.parent().unwrap_or(&file).display();
-            Err(unreachable(&format!("127.0.0.1:{DEFAULT_PORT} (nothing in {folder})")))
+            Err(unreachable(&format!("the state folder {folder}")))
         }
         Err(error) => Err(Failure::refused(format!("{} cannot be read: {error}", file.display()))),
     }

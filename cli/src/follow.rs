@@ -18,7 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub enum News<'a> {
     /// Something changed.
     Update(&'a StatusReply),
-    /// The coordinator is away; it is tried again.
+    /// The coordinator is away; it is tried again. Said once, until it is back.
     Away(&'a Failure),
 }
 
@@ -54,11 +54,12 @@ pub async fn follow(
             },
             Err(failure) => failure,
         };
+        let is_news = away_since.is_none();
         let away_too_long = away_since.get_or_insert_with(Instant::now).elapsed() > GIVE_UP_AFTER;
         if gone.code != Code::Unreachable || !met || away_too_long {
             return Err(gone);
         }
-        if tell(News::Away(&gone))?.is_break() {
+        if is_news && tell(News::Away(&gone))?.is_break() {
             return Ok(());
         }
         tokio::time::sleep(pause).await;

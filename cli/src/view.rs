@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anstyle::Style;
 use cnx_proto::Spec;
 use cnx_proto::v1::{Coordinator, Experiment, Phase, Progress, State, StatusReply};
+use unicode_width::UnicodeWidthStr;
 
 use crate::term::escape::printable;
 use crate::term::format::{count, duration, error, thousands};
@@ -31,22 +32,26 @@ const COLUMNS: &[Column] = &[
     Column("", Left, 6),
 ];
 
-/// `coordinator 127.0.0.1:7420, up 3 h 12 min; 2 workers, 1 busy; 5 queued`.
-pub fn headline(c: &Coordinator, now_ms: u64) -> String {
-    let up = duration(now_ms.saturating_sub(c.started_at_ms));
+/// `coordinator 127.0.0.1:7420, up 3 h 12 min; 2 workers, 1 of 2 busy; 1 running, 5 queued`; the time only where it fits.
+pub fn headline(c: &Coordinator, now_ms: u64, width: Option<usize>) -> String {
     let address = c.address.trim_start_matches("http://");
     let slots = match (c.workers, c.busy_slots, c.free_slots) {
         (0, ..) => String::new(),
-        (_, busy, 0) => format!(", all {busy} busy"),
         (_, busy, free) => format!(", {busy} of {} busy", busy + free),
     };
     let workers = count(c.workers as usize, "worker");
-    format!(
-        "coordinator {}, up {up}; {workers}{slots}; {} running, {} queued",
-        printable(address),
-        thousands(c.running),
-        thousands(c.queued)
-    )
+    let (running, queued) = (thousands(c.running), thousands(c.queued));
+    let line = |up: &str| {
+        format!(
+            "coordinator {}{up}; {workers}{slots}; {running} running, {queued} queued",
+            printable(address)
+        )
+    };
+    let whole = line(&format!(", up {}", duration(now_ms.saturating_sub(c.started_at_ms))));
+    match width {
+        Some(width) if whole.width() > width => cut(&line(""), width),
+        _ => whole,
+    }
 }
 
 /// One row an experiment.
@@ -192,7 +197,7 @@ pub fn most_relevant(experiments: &[Experiment], rows: usize) -> Vec<Experiment>
 pub fn frame(reply: &StatusReply, now_ms: u64, (width, height): (usize, usize)) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(c) = &reply.coordinator {
-        lines.push(screen::fitted(&headline(c, now_ms), Some(width)));
+        lines.push(headline(c, now_ms, Some(width)));
         lines.push(String::new());
     }
     // Head, header, "… more" and the line of the cursor stay free.

@@ -24,7 +24,7 @@ pub fn flops(n: u64) -> String {
 
 /// `216506` → `0.22M`.
 pub fn params(n: u64) -> String {
-    if n < 10_000 { format!("{:.1}k", n as f64 / 1e3) } else { format!("{:.2}M", n as f64 / 1e6) }
+    if n < 100_000 { format!("{:.1}k", n as f64 / 1e3) } else { format!("{:.2}M", n as f64 / 1e6) }
 }
 
 /// An error in per cent for people: two decimals.
@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(flops(1_234_567), "1.23M");
         assert_eq!(params(216_506), "0.22M");
         assert_eq!(params(4_221_946), "4.22M");
-        assert_eq!(params(850), "0.8k");
+        assert_eq!(params(14_714), "14.7k");
         assert_eq!(bytes(999), "999 B");
         assert_eq!(bytes(170_498_071), "170.5 MB");
         assert_eq!(bytes(999_999), "1.0 MB");

@@ -15,6 +15,9 @@ pub fn run(args: &EvaluateArgs) -> Result {
     if let Some(data) = &args.data {
         command.arg("--data").arg(data);
     }
+    if let Some(device) = &args.device {
+        command.arg("--device").arg(device);
+    }
     if args.json {
         command.arg("--json");
     }

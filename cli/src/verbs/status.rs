@@ -48,7 +48,7 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result {
         Some(detail) => detail::lines(detail, now, screen::width()),
         None => {
             if let Some(coordinator) = &reply.coordinator {
-                context.talk(view::headline(coordinator, now));
+                context.talk(view::headline(coordinator, now, None));
             }
             view::table(&reply.experiments, now).lines(screen::width())
         }
@@ -180,7 +180,10 @@ pub async fn wait(context: &Context, ids: &[u64], mut show: Option<Display>) -> 
     let lines: Vec<String> = unsuccessful
         .iter()
         .take(10)
-        .map(|e| format!("\n  {} {} {}: {} (cnx status {})", e.id, e.name, e.state(), e.message, e.id))
+        .map(|e| {
+            let why = if e.message.is_empty() { String::new() } else { format!(": {}", e.message) };
+            format!("\n  {} {} {}{why} (cnx status {})", e.id, e.name, e.state(), e.id)
+        })
         .collect();
     let of = last.len();
     Err(Failure::refused(format!("{} of {of} did not succeed{}", unsuccessful.len(), lines.concat())))

@@ -9,7 +9,8 @@ use crate::{cnx, run, script};
 /// A folder to play in: the coordinator that is played listens all the time, but the state folder learns of it only when
 /// the script `cnxd` starts.
 struct Stage {
-    coordinator: Coordinator,
+    /// Listens until this is dropped.
+    _coordinator: Coordinator,
     folder: tempfile::TempDir,
 }
 
@@ -26,7 +27,7 @@ impl Stage {
             &folder.path().join("cnx-worker"),
             &worker.replace("ATTACH", &format!("touch {played}/fake-workers/$5")),
         );
-        Stage { coordinator, folder }
+        Stage { _coordinator: coordinator, folder }
     }
 
     fn cnx(&self, args: &[&str]) -> Command {
@@ -85,7 +86,6 @@ fn up_starts_what_does_not_run_and_down_ends_it() {
     assert_eq!(down.err.matches("stopped").count(), 3, "{}", down.err);
     assert!(pids.iter().all(|&pid| !is_alive(pid)));
     assert!(run(&mut stage.cnx(&["down"])).err.contains("nothing to stop"));
-    drop(stage.coordinator.pool.logs.lock().unwrap());
 }
 
 #[test]

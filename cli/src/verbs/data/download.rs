@@ -18,6 +18,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 const LONGEST_TRY: Duration = Duration::from_secs(600);
 /// Tries in a row that brought nothing.
 const FRUITLESS_TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(500);
 /// The archives have 170 MB; a server that sends more sends something else.
 const MOST_BYTES: u64 = 1 << 30;
 
@@ -66,6 +67,8 @@ pub fn download(context: &Context, source: &Source, folder: &Path, name: &str) -
                     return Err(Failure::refused(format!("{}: {message}{kept}", source.url)));
                 }
                 progress.note(&format!("{message}; trying again"));
+                // A server in trouble is given time; one that sent something is asked on at once.
+                std::thread::sleep(PAUSE * fruitless);
             }
         }
     }
@@ -217,7 +220,8 @@ impl Progress {
     /// On standard error, where that is a terminal.
     fn new(context: &Context, name: &str) -> Progress {
         let bar = if context.is_quiet() { ProgressBar::hidden() } else { ProgressBar::no_length() };
-        let template = "{msg}  {bar:24}  {bytes}/{total_bytes}  {bytes_per_sec}  {eta}";
+        let template =
+            "{msg}  {wide_bar}  {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("█▉▊▋▌▍▎▏ "));
         }

@@ -74,7 +74,8 @@ impl Row {
 pub fn rows(results: &[ResultRow]) -> (Vec<Row>, usize) {
     let mut groups: BTreeMap<String, Vec<(Spec, &ResultRow)>> = BTreeMap::new();
     let mut unreadable = 0;
-    for result in results {
+    // What was cancelled is not wanted any more: it makes no row, and counts in none.
+    for result in results.iter().filter(|r| r.state() != State::Cancelled) {
         match serde_json::from_str::<Spec>(&result.spec_json) {
             Ok(spec) => groups.entry(spec.group_hash()).or_default().push((spec, result)),
             Err(_) => unreadable += 1,
@@ -226,6 +227,16 @@ pub mod tests {
         let (rows, _) = rows(&results);
         assert_eq!(rows[0].provenance.ids, [5]);
         assert_eq!(rows[0].submitted, 1);
+    }
+
+    #[test]
+    fn what_was_cancelled_makes_no_row() {
+        let mut cancelled = result(2, "condensenet-50", "8-8-8", 1, None);
+        cancelled.state = State::Cancelled as i32;
+        let mut results = vec![result(1, "condensenet-50", "8-8-8", 0, Some(622)), cancelled];
+        assert_eq!(rows(&results).0[0].submitted, 1);
+        results.remove(0);
+        assert!(rows(&results).0.is_empty());
     }
 
     #[test]
