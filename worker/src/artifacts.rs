@@ -95,8 +95,13 @@ impl Artifacts {
         match self {
             Artifacts::Folder(root) => {
                 let path = root.join(name);
-                write_whole(&with_suffix(&path, HASH), hash.as_bytes(), attempt)?;
-                write_whole(&path, &bytes, attempt)?;
+                // Both are on disk before either is in place: a full disk leaves the old pair as it was.
+                let hash_path = with_suffix(&path, HASH);
+                let hash = write_beside(&hash_path, hash.as_bytes(), attempt)?;
+                let file =
+                    write_beside(&path, &bytes, attempt).inspect_err(|_| drop(fs::remove_file(&hash)))?;
+                put_in_place(&hash, &hash_path)?;
+                put_in_place(&file, &path)?;
             }
             Artifacts::Remote(remote) => {
                 remote.put(&format!("{name}{HASH}"), hash.into_bytes())?;
@@ -188,11 +193,15 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-/// Writes beside, syncs, renames, syncs the folder: after a crash, the old file or the new one is there.
+/// Writes a file: after a crash, the old one or the new one is there.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8], attempt: u32) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    put_in_place(&write_beside(path, bytes, attempt)?, path)
+}
+
+/// Writes and syncs a file beside the one that it will replace.
+fn write_beside(path: &Path, bytes: &[u8], attempt: u32) -> Result<PathBuf> {
     let failed = |doing: &'static str| move |error: std::io::Error| Failure::file(doing, path, &error);
-    fs::create_dir_all(folder).map_err(failed("make the folder of"))?;
+    fs::create_dir_all(parent(path)).map_err(failed("make the folder of"))?;
     let beside = with_suffix(path, &format!(".a{attempt}{UNFINISHED}"));
     let written = File::create(&beside).and_then(|mut file| {
         file.write_all(bytes)?;
@@ -200,11 +209,23 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], attempt: u32) -> Result<()>
     });
     if let Err(error) = written {
         // It may be what filled the disk.
-        let _ = fs::remove_file(&beside);
+        drop(fs::remove_file(&beside));
         return Err(failed("write")(error));
     }
-    fs::rename(&beside, path).map_err(failed("put in place"))?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("sync the folder of"))
+    Ok(beside)
+}
+
+/// Renames a written file to its name, and syncs the folder.
+fn put_in_place(beside: &Path, path: &Path) -> Result<()> {
+    let folder = parent(path);
+    fs::rename(beside, path)
+        .and_then(|()| File::open(folder)?.sync_all())
+        .map_err(|error| Failure::file("put in place", path, &error))
+}
+
+/// The folder of a file.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn remove(path: &Path) -> Result<()> {
@@ -281,7 +302,7 @@ mod tests {
             place.put(&name, b"old".to_vec(), 1).unwrap();
             let stored = place.put(&name, b"new!".to_vec(), 1).unwrap();
             assert_eq!(stored.bytes, 4);
-            assert_eq!(place.list("experiments/1").unwrap(), [name.clone()]);
+            assert_eq!(place.list("experiments/1").unwrap(), [name.as_str()]);
             assert_eq!(place.get(&name).unwrap(), b"new!");
             place.delete(&[name.clone(), "experiments/1/gone".to_owned()]).unwrap();
             assert!(place.get(&name).is_err());

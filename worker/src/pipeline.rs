@@ -43,22 +43,29 @@ pub fn attempt(assign: &Assign, here: &Surroundings, reporter: &mut Reporter, st
     let mut told = false;
     let result = Spec::from_json(&assign.spec_json)
         .map_err(|problems| Failure::bad_spec(format!("this worker cannot run the spec: {problems}")))
-        .and_then(|spec| run(assign, &spec, here, reporter, stop, &mut started, &mut told));
+        .and_then(|spec| run(assign, &spec, here, reporter, stop, (&mut started, &mut told)));
     if !told {
         reporter.tell(Body::Started(started))?;
     }
     reporter.tell(Body::Outcome(outcome(result)))
 }
 
-#[allow(clippy::too_many_arguments)]
+/// Tells that an attempt cannot even be started here.
+///
+/// # Errors
+/// Only when that could not be told.
+pub fn refuse(failure: Failure, reporter: &mut Reporter) -> Result<()> {
+    reporter.tell(Body::Started(Started::default()))?;
+    reporter.tell(Body::Outcome(outcome(Err(failure))))
+}
+
 fn run(
     assign: &Assign,
     spec: &Spec,
     here: &Surroundings,
     reporter: &mut Reporter,
     stop: &Stop,
-    started: &mut Started,
-    told: &mut bool,
+    (started, told): (&mut Started, &mut bool),
 ) -> Result<()> {
     reporter.progress(phase(spec, Phase::Prepare, 0, 0));
     let threads = if spec.resources.threads > 0 { spec.resources.threads } else { here.threads };

@@ -1,5 +1,8 @@
 //! `cnx-worker` as the agent and the CLI call it: a process, its streams and its exit code.
 
+// A test may panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::io::{BufReader, Read, Write};

@@ -1,5 +1,8 @@
 //! The networks are those that the cost is computed for, and conversion keeps their function.
 
+// A test may panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use cnx_proto::Spec;

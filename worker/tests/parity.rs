@@ -2,6 +2,9 @@
 //!
 //! Takes every `*.safetensors` in the folder that `CNX_FIXTURES` names (default: `tests/fixtures`).
 
+// A test may panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,8 @@
 //! An attempt that goes on from a checkpoint computes, to the bit, what an undisturbed one computes.
 
+// A test may panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::fs;

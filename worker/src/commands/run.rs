@@ -10,7 +10,7 @@ use url::Url;
 
 use super::{DeviceArguments, read_text};
 use crate::failure::{Failure, Result};
-use crate::pipeline::{Surroundings, attempt};
+use crate::pipeline::{Surroundings, attempt, refuse};
 use crate::reporter::{Reporter, Sink, frames};
 use crate::stop::Stop;
 
@@ -36,7 +36,7 @@ pub struct RunArguments {
 /// Runs one attempt.
 ///
 /// # Errors
-/// When its outcome could not be told; by hand, also when it did not succeed.
+/// When its outcome could not be told.
 pub fn run(arguments: &RunArguments) -> Result<()> {
     let stop = Stop::default();
     stop.on_signals()?;
@@ -49,9 +49,13 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         }
     };
     let mut reporter = Reporter::new(sink, stop.clone());
-    let (device, threads) = arguments.device.resolve()?;
-    let here = Surroundings { device, threads, data: arguments.data.clone() };
-    attempt(&assign, &here, &mut reporter, &stop)?;
+    match arguments.device.resolve() {
+        Ok((device, threads)) => {
+            let here = Surroundings { device, threads, data: arguments.data.clone() };
+            attempt(&assign, &here, &mut reporter, &stop)?;
+        }
+        Err(failure) => refuse(failure, &mut reporter)?,
+    }
     reporter.finish()
 }
 

@@ -1,6 +1,8 @@
 //! What the tests of the trainer share: small specs, and attempts run in this process or as a child.
 
 #![allow(dead_code)]
+// A test may panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
