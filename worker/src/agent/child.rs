@@ -95,11 +95,21 @@ impl Spawner {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
+        wait_without_spinning(&mut command);
         die_with_this_process(&mut command);
         let (reply, child) = oneshot::channel();
         self.0.send(Request { command, reply }).ok().with_context(started)?;
         let process = child.await.with_context(started)?.with_context(started)?;
         Child::new(process, assign).with_context(started)
+    }
+}
+
+/// libgomp reads its environment when libtorch is loaded, so whoever spawns the child decides how its threads wait for
+/// each other. They spin by default, which costs a multiple of the work itself as soon as anything else (a loader
+/// thread, another slot, a compiler) wants the same cores. What the user has set stands.
+fn wait_without_spinning(command: &mut Command) {
+    if ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"].iter().all(|set| std::env::var_os(set).is_none()) {
+        command.env("OMP_WAIT_POLICY", "PASSIVE");
     }
 }
 
