@@ -51,18 +51,18 @@ mkdir -p "$home"
 # The layout of site-packages stays: the libraries find each other by relative paths.
 fetch() {
     $pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-cache-dir --no-compile \
-        --no-deps --upgrade --target "$home" "$@" || fail "pip could not fetch: $* (is PyPI reachable? is there disk space? 'df -h .')"
+        --upgrade --target "$home" "$@" || fail "pip could not fetch: $* (is PyPI reachable? is there disk space? 'df -h .')"
 }
-fetch "torch==$version"
+fetch --no-deps "torch==$version"
 case "$cuda" in
-    0) fetch 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cupti==13.0.*' ;;
+    0) fetch --no-deps 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cupti==13.0.*' ;;
     1)
-        wheels=$(sed -n 's/^Requires-Dist: \(nvidia-[a-z0-9-]*==[0-9.]*\).*/\1/p' "$home/torch-$version.dist-info/METADATA")
-        # The wheel names the CUDA toolkit by a meta package; these are the libraries it stands for.
+        # The wheel names its CUDA libraries exactly: some by themselves, the toolkit's by a meta package.
+        metadata=$home/torch-$version.dist-info/METADATA
+        wheels=$(sed -n 's/^Requires-Dist: \(nvidia-[a-z0-9-]*==[0-9.]*\).*/\1/p' "$metadata")
+        toolkit=$(sed -n 's/^Requires-Dist: \(cuda-toolkit\[[a-z,]*\]==[0-9.]*\).*/\1/p' "$metadata")
         # shellcheck disable=SC2086
-        fetch $wheels 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-cupti==13.0.*' 'nvidia-cuda-nvrtc==13.0.*' \
-            'nvidia-cublas==13.0.*' nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
-            'nvidia-nvjitlink==13.0.*' nvidia-nvtx
+        fetch $wheels "$toolkit"   # together: a second call would replace the folder nvidia/
         ;;
 esac
 [ -f "$torch/include/torch/csrc/api/include/torch/torch.h" ] || fail "the torch wheel has no C++ headers under $torch/include: expected the wheel of $version"
