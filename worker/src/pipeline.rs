@@ -38,61 +38,84 @@ pub struct Surroundings {
 ///
 /// # Errors
 /// Only when the outcome could not be told.
-pub fn attempt(assign: &Assign, here: &Surroundings, reporter: &mut Reporter, stop: &Stop) -> Result<()> {
-    let mut started = Started { environment: Some(environment(here)), ..Started::default() };
-    let mut told = false;
-    let result = Spec::from_json(&assign.spec_json)
-        .map_err(|problems| Failure::bad_spec(format!("this worker cannot run the spec: {problems}")))
-        .and_then(|spec| run(assign, &spec, here, reporter, stop, (&mut started, &mut told)));
-    if !told {
-        reporter.tell(Body::Started(started))?;
-    }
-    reporter.tell(Body::Outcome(outcome(result)))
+pub fn attempt(
+    assign: &Assign,
+    here: &Surroundings,
+    reporter: &mut Reporter,
+    stop: &Stop,
+) -> Result<Outcome> {
+    let prepared = prepare(assign, here, reporter);
+    reporter.tell(Body::Started(started(here, prepared.as_ref().ok())))?;
+    end(prepared.and_then(|prepared| carry_out(prepared, reporter, stop)), reporter)
 }
 
 /// Tells that an attempt cannot even be started here.
 ///
 /// # Errors
 /// Only when that could not be told.
-pub fn refuse(failure: Failure, reporter: &mut Reporter) -> Result<()> {
+pub fn refuse(failure: Failure, reporter: &mut Reporter) -> Result<Outcome> {
     reporter.tell(Body::Started(Started::default()))?;
-    reporter.tell(Body::Outcome(outcome(Err(failure))))
+    end(Err(failure), reporter)
 }
 
-fn run(
-    assign: &Assign,
-    spec: &Spec,
-    here: &Surroundings,
-    reporter: &mut Reporter,
-    stop: &Stop,
-    (started, told): (&mut Started, &mut bool),
-) -> Result<()> {
-    reporter.progress(phase(spec, Phase::Prepare, 0, 0));
+fn end(result: Result<()>, reporter: &mut Reporter) -> Result<Outcome> {
+    let outcome = outcome(result);
+    reporter.tell(Body::Outcome(outcome.clone()))?;
+    Ok(outcome)
+}
+
+/// All that an attempt works with, as far as earlier attempts have come.
+struct Prepared {
+    spec: Spec,
+    threads: u32,
+    data: Data,
+    network: Network,
+    optimizer: Sgd,
+    keeper: Keeper,
+    record: Record,
+    resumed_from: String,
+}
+
+fn prepare(assign: &Assign, here: &Surroundings, reporter: &mut Reporter) -> Result<Prepared> {
+    let spec = Spec::from_json(&assign.spec_json)
+        .map_err(|problems| Failure::bad_spec(format!("this worker cannot run the spec: {problems}")))?;
+    reporter.progress(phase(&spec, Phase::Prepare, 0, 0));
     let threads = if spec.resources.threads > 0 { spec.resources.threads } else { here.threads };
     tch::set_num_threads(threads as i32);
 
-    let data = data::load(spec, here.data.as_deref())?;
-    let mut network = Network::new(spec, Form::Large, here.device)?;
+    let data = data::load(&spec, here.data.as_deref())?;
+    let mut network = Network::new(&spec, Form::Large, here.device)?;
     let mut optimizer = Sgd::new(network.state(), &spec.train)?;
-    let keeper = Keeper::open(assign, spec)?;
-    let mut record = Record::default();
+    let keeper = Keeper::open(assign, &spec)?;
+    let (mut record, mut resumed_from) = (Record::default(), String::new());
     if let Some(checkpoint) = keeper.newest_checkpoint(&mut |line| log(line))? {
         network.load(&checkpoint.tensors)?;
         optimizer.load(&checkpoint.tensors)?;
-        record = checkpoint.record;
-        log(format!("resumed from {}, after epoch {}", checkpoint.name, record.epochs_done));
-        (started.resumed_at_epoch, started.resumed_from) = (record.epochs_done, checkpoint.name);
+        (record, resumed_from) = (checkpoint.record, checkpoint.name);
+        log(format!("resumed from {resumed_from}, after epoch {}", record.epochs_done));
     }
-    if let Some(environment) = &mut started.environment {
-        (environment.threads, environment.data_hash) = (threads, data.hash.clone());
+    Ok(Prepared { spec, threads, data, network, optimizer, keeper, record, resumed_from })
+}
+
+fn started(here: &Surroundings, prepared: Option<&Prepared>) -> Started {
+    let mut environment = environment(here);
+    let Some(prepared) = prepared else {
+        return Started { environment: Some(environment), ..Started::default() };
+    };
+    (environment.threads, environment.data_hash) = (prepared.threads, prepared.data.hash.clone());
+    Started {
+        environment: Some(environment),
+        resumed_at_epoch: prepared.record.epochs_done,
+        resumed_from: prepared.resumed_from.clone(),
     }
-    reporter.tell(Body::Started(started.clone()))?;
-    *told = true;
+}
+
+fn carry_out(prepared: Prepared, reporter: &mut Reporter, stop: &Stop) -> Result<()> {
+    let Prepared { spec, data, mut network, mut optimizer, keeper, mut record, .. } = prepared;
     for epoch in &record.history {
         reporter.tell(Body::Epoch(*epoch))?;
     }
-
-    let mut bench = Bench { spec, data: &data, keeper: &keeper, reporter, stop };
+    let mut bench = Bench { spec: &spec, data: &data, keeper: &keeper, reporter, stop };
     train(&mut bench, &mut network, &mut optimizer, &mut record)?;
     drop(optimizer);
     let figures = after_training(&mut bench, &mut network, &record)?;

@@ -36,7 +36,7 @@ pub struct RunArguments {
 /// Runs one attempt.
 ///
 /// # Errors
-/// When its outcome could not be told.
+/// When its outcome could not be told; by hand, also when it did not succeed.
 pub fn run(arguments: &RunArguments) -> Result<()> {
     let stop = Stop::default();
     stop.on_signals()?;
@@ -49,14 +49,19 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
         }
     };
     let mut reporter = Reporter::new(sink, stop.clone());
-    match arguments.device.resolve() {
+    let outcome = match arguments.device.resolve() {
         Ok((device, threads)) => {
             let here = Surroundings { device, threads, data: arguments.data.clone() };
-            attempt(&assign, &here, &mut reporter, &stop)?;
+            attempt(&assign, &here, &mut reporter, &stop)?
         }
         Err(failure) => refuse(failure, &mut reporter)?,
+    };
+    reporter.finish()?;
+    // The agent reads the outcome; a person's shell reads the exit status.
+    if arguments.spec.is_some() && outcome.kind() != Kind::Succeeded {
+        return Err(Failure::new(outcome.failure(), "the attempt did not succeed; its reason is above"));
     }
-    reporter.finish()
+    Ok(())
 }
 
 /// The first frame of the input.
@@ -109,9 +114,6 @@ fn for_people(report: &Report) -> std::io::Result<()> {
                 )?;
             }
             Ok(())
-        }
-        Some(Body::Outcome(outcome)) if outcome.kind() != Kind::Succeeded => {
-            writeln!(out, "{}: {}", outcome.failure(), outcome.message)
         }
         _ => Ok(()),
     }

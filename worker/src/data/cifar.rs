@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::Images;
 use crate::failure::{Failure, Result};
 use crate::hex;
+use crate::reporter::log;
 
 /// Height and width, in pixels.
 const SIZE: usize = 32;
@@ -23,6 +24,8 @@ pub(super) struct Layout {
     /// Bytes before the pixels of a record; the last of them is the label.
     label_bytes: usize,
     classes: u8,
+    /// Training and test images of the published set.
+    images: (usize, usize),
 }
 
 pub(super) const CIFAR_10: Layout = Layout {
@@ -38,6 +41,7 @@ pub(super) const CIFAR_10: Layout = Layout {
     test: "test_batch.bin",
     label_bytes: 1,
     classes: 10,
+    images: (50_000, 10_000),
 };
 
 pub(super) const CIFAR_100: Layout = Layout {
@@ -48,6 +52,7 @@ pub(super) const CIFAR_100: Layout = Layout {
     // Coarse label, fine label: the fine one counts.
     label_bytes: 2,
     classes: 100,
+    images: (50_000, 10_000),
 };
 
 /// Training images, test images, and the hash over the files read.
@@ -64,6 +69,16 @@ pub(super) fn load(layout: &Layout, root: &Path, data: &spec::Data) -> Result<(I
     }
     let mut test = Images { size: SIZE, ..Images::default() };
     layout.read(&folder.join(layout.test), &mut test, &mut hash)?;
+    // A file may have lost whole records, and a set made by hand may be small on purpose: say so, and go on.
+    let limited = (data.train_images.is_some(), data.test_images.is_some());
+    for (what, found, published, limited) in [
+        ("training", train.len(), layout.images.0, limited.0),
+        ("test", test.len(), layout.images.1, limited.1),
+    ] {
+        if found != published && !limited {
+            log(format!("{} has {found} {what} images, {} has {published}", folder.display(), layout.name));
+        }
+    }
     Ok((train, test, hex(&hash.finalize())))
 }
 
@@ -92,7 +107,11 @@ impl Layout {
         let folder = path.parent().unwrap_or(path);
         let advice = || self.advice(folder);
         let bytes = fs::read(path).map_err(|error| {
-            Failure::data(format!("cannot read {show} of {}: {error}; {}", self.name, advice()))
+            let there = match images.len() {
+                0 => String::new(),
+                n => format!("; data.train_images = {n} makes do with the images before it"),
+            };
+            Failure::data(format!("cannot read {show} of {}: {error}; {}{there}", self.name, advice()))
         })?;
         let record = self.label_bytes + IMAGE_BYTES;
         if bytes.is_empty() || bytes.len() % record != 0 {
