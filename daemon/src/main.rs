@@ -21,6 +21,8 @@ async fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        // A line that cannot be written (the disk is full) is lost, and nothing else: saying so would fail, too.
+        .log_internal_errors(false)
         .init();
     match start(arguments).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,7 +14,6 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Sqlite, Transaction};
 
 mod change;
 mod error;
@@ -26,6 +25,7 @@ mod select;
 mod submit;
 #[cfg(test)]
 mod tests;
+mod write;
 
 pub use change::{Cancelled, Retried};
 pub use error::StoreError;
@@ -33,6 +33,7 @@ pub use lease::{Assignment, Granted, Interrupted};
 pub use report::Verdict;
 pub use select::Selection;
 pub use submit::{NewExperiment, Submission};
+use write::Write;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
@@ -59,7 +60,6 @@ pub struct Store {
 }
 
 type Result<T> = std::result::Result<T, StoreError>;
-type Write = Transaction<'static, Sqlite>;
 
 impl Store {
     /// Opens the database, makes it if it is missing, and brings its tables up to date.
@@ -95,7 +95,7 @@ impl Store {
     }
 
     async fn write(&self) -> Result<Write> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        Write::begin(&self.writer).await
     }
 }
 

@@ -75,7 +75,7 @@ impl Store {
             return Ok(submitted);
         }
         // A dry run does all of it, then takes it back: it cannot disagree with the real thing.
-        tx.rollback().await?;
+        drop(tx);
         for entry in submitted.iter_mut().filter(|entry| !entry.existing) {
             entry.id = 0;
         }

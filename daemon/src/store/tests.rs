@@ -330,3 +330,20 @@ async fn a_full_disk_saves_nothing_and_says_so() {
     sqlx::query("PRAGMA max_page_count = 1000000").execute(&f.store.writer).await.unwrap();
     assert_eq!(f.submit(&["b"], None, false).await, [2]);
 }
+
+#[tokio::test]
+async fn after_a_full_disk_the_store_goes_on_when_there_is_space_again() {
+    let f = Fixture::new().await;
+    f.submit(&["before"], None, false).await;
+    // SQLite's own limit on the file's size fails as a full disk does. It holds for a connection, so the one that
+    // replaces it is as a disk with space again.
+    let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&f.store.writer).await.unwrap();
+    let limit = format!("PRAGMA max_page_count = {pages}");
+    sqlx::query(sqlx::AssertSqlSafe(limit)).execute(&f.store.writer).await.unwrap();
+    let many: Vec<String> = (0..2000).map(|n| format!("hash-{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let refused = f.store.submit(&submission(&many, None, false, false), at(2)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Full), "{refused}");
+    let after = f.submit(&["after"], None, false).await;
+    assert_eq!(after, [2], "nothing of the refused submission was saved, and the next one is");
+}

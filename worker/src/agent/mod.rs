@@ -50,9 +50,14 @@ const GRACE: Duration = Duration::from_secs(10);
 /// When the settings cannot work, another agent has this name, or the coordinator refuses the token.
 pub fn main(args: AgentArgs) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_writer(std::io::stderr);
-    log.with_ansi(std::io::stderr().is_terminal()).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        // A line that cannot be written (the disk is full) is lost, and nothing else: saying so would fail, too.
+        .log_internal_errors(false)
+        .init();
     let config = settle(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
