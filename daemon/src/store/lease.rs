@@ -143,7 +143,7 @@ impl Store {
         }
         let mut tx = self.write().await?;
         interrupt_all(&mut tx, attempts, now).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 
     /// Records a worker that attaches, and ends the attempts that it lost.
@@ -166,7 +166,7 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         interrupt_all(&mut tx, lost, now).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 
     /// Records when a worker was last seen.
