@@ -40,8 +40,10 @@ fn has_cuda(libtorch: &Path) -> bool {
 
 fn version(libtorch: &Path) -> Option<String> {
     let read = |name: &str| {
+        let text = std::fs::read_to_string(libtorch.join(name)).ok()?;
+        // Only what is there: a file that is missing would count as changed at every build.
         println!("cargo:rerun-if-changed={}", libtorch.join(name).display());
-        std::fs::read_to_string(libtorch.join(name)).ok()
+        Some(text)
     };
     if let Some(version) = read("build-version") {
         return Some(version.trim().to_owned());
