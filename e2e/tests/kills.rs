@@ -5,12 +5,15 @@
 use cnx_e2e::{Pool, children_of, experiment, kill_9, tiny_config, until};
 use cnx_proto::v1::{State, StatusReply};
 
+/// Enough that each kill hits a training that is well under way, also where status is heard late.
+const EPOCHS: u32 = 24;
+
 const SWEEP: &str = "name = \"tiny\"\nexperiments = [\"a.toml\", \"b.toml\"]\n";
 
 fn pool_with_sweep() -> Pool {
     let mut pool = Pool::new();
-    pool.write("a.toml", &tiny_config("a", 6));
-    pool.write("b.toml", &tiny_config("b", 6).replace("1-1-1", "1-2-1"));
+    pool.write("a.toml", &tiny_config("a", EPOCHS));
+    pool.write("b.toml", &tiny_config("b", EPOCHS).replace("1-1-1", "1-2-1"));
     let sweep = pool.write("sweep.toml", SWEEP);
     pool.start_daemon();
     pool.cnx_ok(&["submit", &sweep]);
