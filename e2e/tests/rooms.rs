@@ -1,4 +1,5 @@
-//! Who may import whom: the contract imports no sibling, and the others only the contract.
+//! Who may import whom: the contract imports no sibling, the formats the contract, and the programs these two, never
+//! each other.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -24,14 +25,17 @@ fn the_crates_import_only_what_the_architecture_allows() {
     let siblings =
         |name: &str| -> Vec<String> { imports(name).into_iter().filter(|d| d.starts_with("cnx-")).collect() };
     assert_eq!(siblings("cnx-proto"), Vec::<String>::new());
-    for name in ["cnx-daemon", "cnx-worker", "cnx-cli"] {
+    for name in ["cnx-formats", "cnx-daemon"] {
         assert_eq!(siblings(name), ["cnx-proto"], "{name}");
     }
+    for name in ["cnx-worker", "cnx-cli"] {
+        assert_eq!(siblings(name), ["cnx-formats", "cnx-proto"], "{name}");
+    }
     let has = |name: &str, dependency: &str| imports(name).iter().any(|d| d == dependency);
-    for name in ["cnx-proto", "cnx-daemon", "cnx-cli"] {
+    for name in ["cnx-proto", "cnx-formats", "cnx-daemon", "cnx-cli"] {
         assert!(!has(name, "tch"), "{name} must not know libtorch");
     }
-    for name in ["cnx-proto", "cnx-worker", "cnx-cli"] {
+    for name in ["cnx-proto", "cnx-formats", "cnx-worker", "cnx-cli"] {
         assert!(!has(name, "sqlx"), "{name} must not know SQL");
     }
     for io in ["tokio", "reqwest", "ureq", "sqlx"] {

@@ -1,0 +1,95 @@
+//! safetensors files, with the spec they belong to in their metadata.
+
+use std::collections::HashMap;
+
+use safetensors::tensor::{Dtype as Element, SafeTensors, TensorView, serialize};
+
+use crate::{Array, Dtype, StateDict};
+
+/// The metadata key that holds the spec's JSON.
+const SPEC: &str = "spec";
+
+/// The bytes of a file. Tensors come in the order of their names: equal state dicts make equal files.
+///
+/// # Errors
+/// When the format cannot hold it.
+pub fn write(state: &StateDict) -> Result<Vec<u8>, String> {
+    let malformed = |error| format!("cannot make a safetensors file: {error}");
+    let mut views = Vec::new();
+    for (name, array) in &state.tensors {
+        let view = TensorView::new(element(array.dtype()), array.shape().to_vec(), array.bytes());
+        views.push((name, view.map_err(malformed)?));
+    }
+    let metadata =
+        state.spec_json.iter().map(|spec| (SPEC.to_owned(), spec.clone())).collect::<HashMap<_, _>>();
+    serialize(views, (!metadata.is_empty()).then_some(metadata)).map_err(malformed)
+}
+
+/// Reads the bytes of a file.
+///
+/// # Errors
+/// What is wrong with them, in words.
+pub fn read(bytes: &[u8]) -> Result<StateDict, String> {
+    let malformed = |error| format!("not a whole safetensors file: {error}");
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
+    let spec_json = metadata.metadata().as_ref().and_then(|metadata| metadata.get(SPEC).cloned());
+    let file = SafeTensors::deserialize(bytes).map_err(malformed)?;
+    let mut state = StateDict { spec_json, ..StateDict::default() };
+    for (name, view) in file.iter() {
+        let dtype = dtype(view.dtype())
+            .ok_or_else(|| format!("{name} has elements of type {:?}, which is not handled", view.dtype()))?;
+        let array = Array::new(dtype, view.shape().to_vec(), view.data().to_vec());
+        state.tensors.insert(name.to_owned(), array.map_err(|error| format!("{name}: {error}"))?);
+    }
+    Ok(state)
+}
+
+fn element(dtype: Dtype) -> Element {
+    match dtype {
+        Dtype::F32 => Element::F32,
+        Dtype::F64 => Element::F64,
+        Dtype::I64 => Element::I64,
+        Dtype::U8 => Element::U8,
+    }
+}
+
+fn dtype(element: Element) -> Option<Dtype> {
+    Some(match element {
+        Element::F32 => Dtype::F32,
+        Element::F64 => Dtype::F64,
+        Element::I64 => Dtype::I64,
+        Element::U8 => Dtype::U8,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> StateDict {
+        let tensors = [
+            ("a", Array::from_f32(vec![3, 1], &[1.5, -0.0, f32::MIN_POSITIVE])),
+            ("b", Array::from_f64(vec![1], &[0.1])),
+            ("c", Array::from_i64(vec![], &[i64::MIN])),
+        ];
+        let tensors = tensors.map(|(name, array)| (name.to_owned(), array.unwrap())).into();
+        StateDict { tensors, spec_json: Some("{}".to_owned()) }
+    }
+
+    #[test]
+    fn what_is_written_is_read_to_the_bit() {
+        let state = example();
+        assert_eq!(read(&write(&state).unwrap()).unwrap(), state);
+        let nameless = StateDict { spec_json: None, ..state };
+        assert_eq!(read(&write(&nameless).unwrap()).unwrap(), nameless);
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_an_error() {
+        let bytes = write(&example()).unwrap();
+        for length in 0..bytes.len() {
+            assert!(read(&bytes[..length]).is_err(), "cut to {length} of {} bytes", bytes.len());
+        }
+    }
+}
