@@ -63,6 +63,7 @@ pub fn detail(d: &ExperimentDetail) -> Value {
         "attempts": d.attempts.iter().map(attempt).collect::<Vec<_>>(),
         "epochs": d.epochs.iter().map(epoch).collect::<Vec<_>>(),
         "artifacts": d.artifacts.iter().map(artifact).collect::<Vec<_>>(),
+        "artifacts_url": text(&d.artifacts_url),
         "events": d.events.iter().map(event).collect::<Vec<_>>(),
         "figures": d.figures.as_ref().map(figures),
     })

@@ -43,6 +43,7 @@ async fn an_experiment_goes_from_submit_to_its_row_in_the_results() {
     let detail =
         daemon.people().describe(DescribeRequest { selector: "a".into() }).await.unwrap().into_inner();
     assert_eq!(detail.attempts[0].outcome, "succeeded");
+    assert_eq!(detail.artifacts_url, "file:///artifacts");
     let story: Vec<_> = detail.events.iter().map(|e| e.what.as_str()).collect();
     assert_eq!(story, ["submitted", "leased to w", "started from the beginning", "succeeded"]);
     daemon.stop().await;

@@ -230,6 +230,7 @@ impl Experiments for Pool {
                 r#final: Some(Errors { loss: 0.5, top1_error: 18.0, top5_error: 2.0, images: 500 }),
                 ..Default::default()
             }),
+            artifacts_url: "file:///artifacts".into(),
         }))
     }
 

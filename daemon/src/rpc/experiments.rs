@@ -80,6 +80,7 @@ impl Experiments for Service {
             artifacts: records.artifacts,
             events: records.events,
             figures: records.figures,
+            artifacts_url: self.coordinator.config.artifacts_url.clone(),
         }))
     }
 
