@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use cnx_proto::file::Override;
 
 use crate::verbs::data::DataVerb;
+use crate::verbs::results::TableName;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -187,11 +188,16 @@ pub struct RetryArgs {
 /// A row is a group of experiments that differ in the seed only: mean ± sample standard deviation of the errors in
 /// per cent. What was not measured is empty; what was cancelled is left out. Of experiments with the same spec the newest that succeeded counts.
 /// The CSV holds no times: the same sweep gives the same bytes.
+///
+/// With --table, a row is one of the paper's, in its order and columns, measured or not. Experiments count in it by what
+/// they do, not by their names: model, data and training must be as published, whatever the seed. What differs is named.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   cnx results
   cnx results cifar10 --csv > cifar10.csv
+  cnx results --table cifar                       the paper's table, measured beside published
+  cnx results --table imagenet --csv
   cnx results --sweep cifar10 --markdown --provenance
   cnx results --json | jq '.rows[] | [.model, .top1_error]'")]
 pub struct ResultsArgs {
@@ -201,6 +207,9 @@ pub struct ResultsArgs {
     /// A sweep; the same as naming it as a selector
     #[arg(long, value_name = "NAME")]
     pub sweep: Vec<String>,
+    /// The paper's table of that name
+    #[arg(long, value_enum, value_name = "TABLE")]
+    pub table: Option<TableName>,
     /// Print CSV
     #[arg(long, group = "form")]
     pub csv: bool,

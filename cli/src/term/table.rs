@@ -29,6 +29,14 @@ impl Cell {
     pub fn new(text: impl Into<String>, style: Style) -> Cell {
         Cell { text: text.into(), style }
     }
+
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    pub fn into_text(self) -> String {
+        self.text
+    }
 }
 
 impl<T: Into<String>> From<T> for Cell {

@@ -203,3 +203,47 @@ fn the_csv_has_a_row_a_group_and_nothing_where_nothing_was_measured() {
     let said = run(&mut coordinator.cnx(&["results"]));
     assert!(said.out.contains("6.30 ± 0.14 (2 of 3)") && said.out.contains("+0.08"), "{}", said.out);
 }
+
+#[test]
+fn a_published_table_stands_whole_before_anything_was_measured() {
+    let coordinator = Coordinator::start();
+    let said = run(&mut coordinator.cnx(&["results", "--table", "cifar", "--csv"]));
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert!(lines.len() == 8 && lines[0].starts_with("model,flops,published_flops,params,"), "{}", said.out);
+    assert!(lines[3].starts_with("CondenseNet-86,65816394,65800000,520202,520000,,,5.06,"), "{}", lines[3]);
+    let said = run(&mut coordinator.cnx(&["results", "--table", "imagenet"]));
+    assert!(
+        said.code == 0 && said.out.contains("CondenseNet-74 (C=G=8)  274.2M   2.94M  –          29.00"),
+        "{}",
+        said.out
+    );
+    let said = run(&mut coordinator.cnx(&["results", "--table", "mnist"]));
+    assert!(said.code == 2 && said.err.contains("[possible values: cifar, imagenet"), "{}", said.err);
+}
+
+#[test]
+fn a_csv_of_a_published_table_tells_on_standard_error_what_it_does_not_count() {
+    let coordinator = Coordinator::start();
+    let text = std::fs::read_to_string(config("condensenet-86.toml")).unwrap();
+    let row = |id: u64, set: &str, error: f64| {
+        let spec = cnx_proto::file::parse("c.toml", &text, &[set.parse().unwrap()]).unwrap();
+        let errors = Errors { loss: 1.0, top1_error: error, top5_error: 1.0, images: 500 };
+        ResultRow {
+            id,
+            state: State::Succeeded as i32,
+            spec_json: spec.to_json(),
+            figures: Some(Figures { r#final: Some(errors), ..Default::default() }),
+            ..Default::default()
+        }
+    };
+    *coordinator.pool.results.lock().unwrap() =
+        vec![row(1, "train.seed=0", 5.0), row(2, "train.seed=1", 5.2), row(3, "train.epochs=1", 60.0)];
+    let said = run(&mut coordinator.cnx(&["results", "--table", "cifar", "--csv"]));
+    assert!(said.out.contains(",5.10,0.1414,5.06,0.04,,,0 1,2,"), "{}", said.out);
+    assert_eq!(said.err, "Not counted: 3 (CondenseNet-86 on cifar10): train.epochs 1 (published 300).\n");
+    let said = run(&mut coordinator.cnx(&["results", "--table", "cifar", "--json"]));
+    let value: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&value["table"], &value["rows"][2]["cifar10_n"]), (&"cifar".into(), &2.into()));
+    assert_eq!(value["not_counted"][0]["differences"][0]["key"], "train.epochs");
+}

@@ -41,15 +41,18 @@ pub struct Column {
     pub value: fn(&Row) -> Field,
 }
 
-fn mean(of: Option<Mean>) -> Field {
+/// The mean.
+pub fn mean(of: Option<Mean>) -> Field {
     Field::Percent(of.map(|m| m.mean))
 }
 
-fn std(of: Option<Mean>) -> Field {
+/// The deviation of two or more.
+pub fn std(of: Option<Mean>) -> Field {
     Field::Percent(of.and_then(|m| m.std))
 }
 
-fn list<T: ToString>(values: &[T]) -> Field {
+/// Values without spaces.
+pub fn list<T: ToString>(values: &[T]) -> Field {
     Field::Text(values.iter().map(T::to_string).collect::<Vec<_>>().join(" "))
 }
 

@@ -1,6 +1,8 @@
 //! `cnx results`: rows ([`rows`]), and their forms: a table for people ([`table`]), CSV ([`csv`]), JSON and Markdown.
+//! With `--table`, the paper's own tables instead ([`published`]).
 
 mod csv;
+mod published;
 mod rows;
 mod table;
 
@@ -9,11 +11,13 @@ use std::io::Write;
 use cnx_proto::v1::ResultsRequest;
 use serde_json::{Map, Value, json};
 
+pub use self::published::Name as TableName;
 use crate::args::ResultsArgs;
 use crate::client::Client;
 use crate::context::{Context, print_json, stdout};
 use crate::failure::Result;
 use crate::json::VERSION;
+use crate::term::format::count;
 use crate::term::screen;
 
 pub async fn run(context: &Context, args: &ResultsArgs) -> Result {
@@ -21,11 +25,11 @@ pub async fn run(context: &Context, args: &ResultsArgs) -> Result {
     let selectors = args.selectors.iter().chain(&args.sweep).cloned().collect();
     let reply = client.rpc.results(ResultsRequest { selectors }).await;
     let results = reply.map_err(|status| client.failure(&status))?.into_inner().rows;
-    let (rows, unreadable) = rows::rows(&results);
-    if unreadable > 0 {
-        context
-            .talk(format!("{unreadable} experiments left out: this version of cnx cannot read their specs"));
+    if let Some(name) = args.table {
+        return published::print(context, args, name, &results);
     }
+    let (rows, unreadable) = rows::rows(&results);
+    tell_unreadable(context, unreadable);
     if args.csv {
         stdout().write_all(&csv::csv(&rows, args.provenance)?)?;
         return Ok(());
@@ -44,6 +48,13 @@ pub async fn run(context: &Context, args: &ResultsArgs) -> Result {
     };
     let mut out = stdout();
     Ok(out.write_all(text.as_bytes())?)
+}
+
+fn tell_unreadable(context: &Context, unreadable: usize) {
+    if unreadable > 0 {
+        let experiments = count(unreadable, "experiment");
+        context.talk(format!("{experiments} left out: this version of cnx cannot read the spec"));
+    }
 }
 
 /// The columns of the CSV as keys; numbers as numbers, what is missing as null.

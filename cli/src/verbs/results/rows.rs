@@ -91,14 +91,18 @@ pub fn rows(results: &[ResultRow]) -> (Vec<Row>, usize) {
     (rows.into_iter().map(|(_, row)| row).collect(), unreadable)
 }
 
-fn row(mut members: Vec<(Spec, &ResultRow)>) -> Option<Row> {
+/// The row of experiments that differ in nothing but the seed; none of none.
+pub fn row(mut members: Vec<(Spec, &ResultRow)>) -> Option<Row> {
     members.sort_by_key(|(_, result)| result.id);
     let spec = members.first()?.0.clone();
-    // Of the same seed (a retry, or forced again) the newest that succeeded counts, else the newest.
+    // Of the same seed (a retry, or forced again) the newest that was evaluated counts, else that succeeded, else the newest.
+    let rank = |r: &ResultRow| {
+        (r.state() == State::Succeeded, r.figures.as_ref().is_some_and(|f| f.r#final.is_some()))
+    };
     let mut by_seed: BTreeMap<u64, &ResultRow> = BTreeMap::new();
     for (spec, result) in &members {
         let seen = by_seed.entry(spec.train.seed).or_insert(result);
-        if result.state() == State::Succeeded || seen.state() != State::Succeeded {
+        if rank(result) >= rank(seen) {
             *seen = result;
         }
     }

@@ -25,7 +25,7 @@ pub fn people(rows: &[Row], provenance: bool, width: Option<usize>) -> String {
             out.push_str(&format!("  {line}\n"));
         }
         if provenance {
-            rows.iter().for_each(|row| provenance_lines(row, &mut out));
+            rows.iter().for_each(|row| provenance_lines(&row.spec.name, row, &mut out));
         }
     }
     out
@@ -91,7 +91,7 @@ fn table(rows: &[Row]) -> Table {
             flops(r.cost.flops).into(),
             params(r.cost.params).into(),
             Cell::new(r.spec.published.top1_error.map(error).unwrap_or_default(), DIM),
-            measured(r),
+            measured(r, r.top1),
             mean(r.converted_top1).into(),
             Cell::new(mean(r.best_top1), DIM),
             r.delta().map(|d| format!("{d:+.2}")).unwrap_or_default().into(),
@@ -102,7 +102,7 @@ fn table(rows: &[Row]) -> Table {
 }
 
 /// `6.31 ± 0.09`.
-fn mean(of: Option<Mean>) -> String {
+pub fn mean(of: Option<Mean>) -> String {
     match of {
         None => String::new(),
         Some(Mean { mean, std: None }) => error(mean),
@@ -110,12 +110,12 @@ fn mean(of: Option<Mean>) -> String {
     }
 }
 
-/// The mean, and how far the row is where it is not complete.
-fn measured(r: &Row) -> Cell {
+/// The mean of that error, and how far the row is where it is not complete; empty where nothing of it has begun.
+pub fn measured(r: &Row, of: Option<Mean>) -> Cell {
     let (done, all) = (r.seeds.len(), r.submitted);
-    match (r.top1, done == all) {
-        (Some(_), true) => mean(r.top1).into(),
-        (Some(_), false) => format!("{} ({done} of {all})", mean(r.top1)).into(),
+    match (of, done == all) {
+        (Some(_), true) => mean(of).into(),
+        (Some(_), false) => format!("{} ({done} of {all})", mean(of)).into(),
         (None, _) if r.running > 0 && all > 1 => Cell::new(format!("running {}/{all}", r.running), BUSY),
         (None, _) if r.running > 0 => Cell::new("running", BUSY),
         (None, _) if r.failed == all => Cell::new("failed", BAD),
@@ -123,11 +123,12 @@ fn measured(r: &Row) -> Cell {
     }
 }
 
-fn provenance_lines(row: &Row, out: &mut String) {
+/// How the numbers of a row came about, below `heading`; nothing where nothing was measured.
+pub fn provenance_lines(heading: &str, row: &Row, out: &mut String) {
     if row.seeds.is_empty() {
         return;
     }
-    out.push_str(&format!("\n  {}\n", paint(BOLD, &row.spec.name)));
+    out.push_str(&format!("\n  {}\n", paint(BOLD, heading)));
     for column in csv::provenance_columns() {
         let text = (column.value)(row).into_text();
         if !text.is_empty() {
@@ -165,10 +166,13 @@ pub fn markdown(rows: &[Row], provenance: bool) -> String {
         }
         lines.push(line);
     }
+    lines.into_iter().map(markdown_line).collect()
+}
+
+/// A line of a Markdown table.
+pub fn markdown_line(cells: Vec<String>) -> String {
     let cell = |text: String| printable(&text).replace('|', "\\|");
-    let line =
-        |cells: Vec<String>| format!("| {} |\n", cells.into_iter().map(cell).collect::<Vec<_>>().join(" | "));
-    lines.into_iter().map(line).collect()
+    format!("| {} |\n", cells.into_iter().map(cell).collect::<Vec<_>>().join(" | "))
 }
 
 #[cfg(test)]

@@ -1,0 +1,141 @@
+//! Which experiments stand behind which figure of a published table: those that do what was published, whatever they are
+//! called. What does nearly the same is not mixed in, but named.
+
+use std::collections::BTreeMap;
+
+use cnx_proto::Spec;
+use cnx_proto::v1::{ResultRow, State};
+use serde_json::{Value, json};
+
+use super::tables::Table;
+use crate::verbs::results::rows::{Row, row};
+
+/// A table's lines, each with what was measured: a row a place, none where no experiment was submitted.
+pub struct Filled {
+    pub table: Table,
+    pub measured: Vec<Vec<Option<Row>>>,
+    pub near_misses: Vec<NearMiss>,
+    /// Experiments whose specs this version cannot read.
+    pub unreadable: usize,
+}
+
+/// Finished experiments of a published network on its dataset that were not carried out as published.
+#[derive(Debug, PartialEq)]
+pub struct NearMiss {
+    pub ids: Vec<u64>,
+    /// The line whose experiment they resemble.
+    pub label: &'static str,
+    pub dataset: String,
+    pub differences: Vec<Difference>,
+}
+
+/// A key of the spec that is not as published; null where the key is unset.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    pub key: String,
+    pub found: Value,
+    pub published: Value,
+}
+
+impl std::fmt::Display for Difference {
+    /// `train.epochs 10 (published 300)`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words = |value: &Value| match value {
+            Value::Null => "unset".to_owned(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        write!(f, "{} {} (published {})", self.key, words(&self.found), words(&self.published))
+    }
+}
+
+/// Puts each experiment where it belongs. What was cancelled is not wanted any more and stands nowhere.
+pub fn fill(table: Table, results: &[ResultRow]) -> Filled {
+    let places = table.places.len();
+    let cells: Vec<(usize, usize, Decisive)> = table
+        .lines
+        .iter()
+        .enumerate()
+        .flat_map(|(l, line)| line.specs.iter().enumerate().map(move |(p, spec)| (l, p, Decisive::of(spec))))
+        .collect();
+    let mut members: BTreeMap<(usize, usize), Vec<(Spec, &ResultRow)>> = BTreeMap::new();
+    let (mut near_misses, mut unreadable) = (Vec::new(), 0);
+    for result in results.iter().filter(|r| r.state() != State::Cancelled) {
+        let Ok(spec) = serde_json::from_str::<Spec>(&result.spec_json) else {
+            unreadable += 1;
+            continue;
+        };
+        let decisive = Decisive::of(&spec);
+        let same_network = cells.iter().filter(|(.., cell)| cell.is_network_of(&decisive));
+        let nearest = same_network
+            .map(|(l, p, cell)| (*l, *p, decisive.differences(cell)))
+            .min_by_key(|(.., differences)| differences.len());
+        match nearest {
+            Some((l, p, differences)) if differences.is_empty() => {
+                members.entry((l, p)).or_default().push((spec, result));
+            }
+            Some((l, _, differences)) if result.state() == State::Succeeded => {
+                let (label, dataset) = (table.lines[l].label, spec.data.dataset.to_string());
+                note(&mut near_misses, NearMiss { ids: vec![result.id], label, dataset, differences });
+            }
+            _ => {}
+        }
+    }
+    let mut cell = |l: usize, p: usize| members.remove(&(l, p)).and_then(row);
+    let measured = (0..table.lines.len()).map(|l| (0..places).map(|p| cell(l, p)).collect()).collect();
+    Filled { table, measured, near_misses, unreadable }
+}
+
+/// Those with the same differences are named together.
+fn note(all: &mut Vec<NearMiss>, one: NearMiss) {
+    let same = |other: &&mut NearMiss| {
+        (other.label, &other.dataset, &other.differences) == (one.label, &one.dataset, &one.differences)
+    };
+    match all.iter_mut().find(same) {
+        Some(other) => other.ids.extend(one.ids),
+        None => all.push(one),
+    }
+}
+
+/// All that decides the figures but the seed, by dotted key. Which steps an attempt takes is left out: evaluated is
+/// evaluated, whether the model was converted afterwards or not.
+struct Decisive(BTreeMap<String, Value>);
+
+impl Decisive {
+    fn of(spec: &Spec) -> Decisive {
+        let sections = json!({ "model": spec.model, "data": spec.data, "train": spec.train });
+        let mut keys = BTreeMap::new();
+        for (section, inner) in sections.as_object().into_iter().flatten() {
+            for (key, value) in inner.as_object().into_iter().flatten() {
+                keys.insert(format!("{section}.{key}"), value.clone());
+            }
+        }
+        for of_no_weight in ["data.root", "data.workers", "train.seed"] {
+            keys.remove(of_no_weight);
+        }
+        Decisive(keys)
+    }
+
+    /// Whether both are the same network, as far as its name in the paper says, on the same dataset.
+    fn is_network_of(&self, other: &Decisive) -> bool {
+        ["model.arch", "model.stages", "model.growth", "data.dataset"]
+            .iter()
+            .all(|&k| self.get(k) == other.get(k))
+    }
+
+    fn get(&self, key: &str) -> Value {
+        self.0.get(key).cloned().unwrap_or_default()
+    }
+
+    fn differences(&self, published: &Decisive) -> Vec<Difference> {
+        let mut keys: Vec<&String> = self.0.keys().chain(published.0.keys()).collect();
+        keys.sort();
+        keys.dedup();
+        let difference = |key: &String| Difference {
+            key: key.clone(),
+            found: self.get(key),
+            published: published.get(key),
+        };
+        keys.into_iter().map(difference).filter(|d| d.found != d.published).collect()
+    }
+}
