@@ -1,5 +1,5 @@
 # Thin names over cargo and scripts/. `make demo` is where to start.
-.PHONY: help setup build demo test check bench install clean
+.PHONY: help setup build demo test peers check bench install clean
 
 help:            ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -15,6 +15,9 @@ demo: build      ## a coordinator, a worker, three small CondenseNets, the table
 
 test: build      ## every test
 	@cargo test --release --workspace
+
+peers:           ## Python's PyTorch and ONNX Runtime, for the tests that compare with them (needs PyPI)
+	@scripts/peers.sh
 
 check: setup     ## formatting and lints
 	@cargo fmt --all --check
