@@ -2,10 +2,10 @@
 //!
 //! Counted as the paper's tables count: the multiply-adds of convolutions and of the classifier (and its bias), one
 //! for each element of a ReLU, k·k for each output element of a pooling, nothing for batch norm. A learned group
-//! convolution counts 1/C of its multiply-adds and weights. Parameters are the weights of convolutions and classifier
-//! (and its bias), and the scale and shift of batch norms.
+//! convolution counts 1/C of its multiply-adds and weights. Parameters are the weights and biases of convolutions and fully
+//! connected layers, and the scale and shift of batch norms.
 
-use crate::architecture::{Kind, Layer, converted, layers};
+use crate::architecture::{Form, Layer, Op, layers};
 use crate::spec::Spec;
 
 /// The cost of a network on one image.
@@ -19,38 +19,59 @@ pub struct Cost {
     pub converted_flops: u64,
     /// Parameters of the converted model.
     pub converted_params: u64,
+    /// Multiply-adds of convolutions and fully connected layers alone, as most other papers count.
+    pub multiply_adds: u64,
+    /// Multiply-adds of convolutions alone.
+    pub conv_multiply_adds: u64,
 }
 
 /// The cost of a spec's network.
 pub fn cost(spec: &Spec) -> Cost {
-    let trained = layers(&spec.model, spec.data.dataset);
-    let converted = if spec.model.arch.condenses() { converted(&trained) } else { trained.clone() };
+    let trained = layers(&spec.model, spec.data.dataset, Form::Large);
+    let converted = layers(&spec.model, spec.data.dataset, Form::Converted);
+    let convolutions = trained.iter().filter(|layer| layer.op != Op::Linear);
     Cost {
         flops: trained.iter().map(flops).sum(),
         params: trained.iter().map(params).sum(),
         converted_flops: converted.iter().map(flops).sum(),
         converted_params: converted.iter().map(params).sum(),
+        multiply_adds: trained.iter().map(multiply_adds).sum(),
+        conv_multiply_adds: convolutions.map(multiply_adds).sum(),
     }
 }
 
 fn flops(layer: &Layer) -> u64 {
-    let out_pixels = layer.out_size * layer.out_size;
-    match layer.kind {
-        Kind::Conv { .. } | Kind::LearnedGroupConv { .. } => params(layer) * out_pixels,
-        Kind::Linear => params(layer),
-        Kind::Relu => layer.in_channels * layer.in_size * layer.in_size,
-        Kind::AvgPool { kernel } => layer.out_channels * out_pixels * u64::from(kernel) * u64::from(kernel),
-        Kind::BatchNorm => 0,
+    let out_elements = layer.out_channels * layer.out_size * layer.out_size;
+    let square = |edge: u64| out_elements * edge * edge;
+    match layer.op {
+        Op::Linear => params(layer),
+        Op::Relu => out_elements,
+        Op::MaxPool { kernel, .. } | Op::AvgPool { kernel, .. } => square(u64::from(kernel)),
+        Op::GlobalAvgPool => square(layer.in_size),
+        _ => multiply_adds(layer),
+    }
+}
+
+/// Of convolutions and fully connected layers, without their biases.
+fn multiply_adds(layer: &Layer) -> u64 {
+    weights(layer) * layer.out_size * layer.out_size
+}
+
+fn weights(layer: &Layer) -> u64 {
+    let dense = layer.in_channels * layer.out_channels;
+    match layer.op {
+        Op::Conv { kernel, groups, .. } => dense * u64::from(kernel * kernel) / u64::from(groups.max(1)),
+        Op::LearnedGroupConv { condense_factor, .. } => dense / u64::from(condense_factor.max(1)),
+        Op::Linear => dense,
+        _ => 0,
     }
 }
 
 fn params(layer: &Layer) -> u64 {
-    let dense = layer.in_channels * layer.out_channels;
-    match layer.kind {
-        Kind::Conv { kernel, groups } => dense * u64::from(kernel * kernel) / u64::from(groups.max(1)),
-        Kind::LearnedGroupConv { condense_factor, .. } => dense / u64::from(condense_factor.max(1)),
-        Kind::Linear => dense + layer.out_channels,
-        Kind::BatchNorm => 2 * layer.in_channels,
-        Kind::Relu | Kind::AvgPool { .. } => 0,
-    }
+    weights(layer)
+        + match layer.op {
+            Op::Linear | Op::Conv { bias: true, .. } => layer.out_channels,
+            Op::BatchNorm => 2 * layer.in_channels,
+            _ => 0,
+        }
 }

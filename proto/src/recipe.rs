@@ -5,7 +5,8 @@ use crate::spec::{
     Arch, Data, Dataset, Model, Precision, Published, Resources, Run, Schedule, Spec, Step, Train,
 };
 
-/// The complete defaults for an architecture on a dataset. Name, stages and growth are empty: those have none.
+/// The complete defaults for an architecture on a dataset. Name, stages and growth are empty: those have none, and networks
+/// of one shape take no others.
 pub fn recipe(arch: Arch, dataset: Dataset) -> Spec {
     Spec {
         name: String::new(),
@@ -35,7 +36,8 @@ fn model(arch: Arch) -> Model {
         group_1x1: groups,
         group_3x3: groups,
         condense_factor: groups,
-        dropout: 0.0,
+        // VGG-16's, between its fully connected layers.
+        dropout: if arch == Arch::Vgg16 { 0.5 } else { 0.0 },
         reduction: 0.5,
     }
 }

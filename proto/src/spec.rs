@@ -73,7 +73,7 @@ pub struct Spec {
 section! {
     /// `[model]`: the network (paper, section 3 and 4).
     Model {
-        /// condensenet, densenet or densenet-lgc.
+        /// condensenet, densenet, densenet-lgc, or one of fixed shape: vgg-16, resnet-18, mobilenet, shufflenet.
         arch: Arch,
         /// Dense layers in each dense block.
         stages: Dashed,
@@ -209,6 +209,14 @@ named! {
         DenseNet = "densenet",
         /// DenseNet with learned group convolutions (the paper's ablation).
         DenseNetLgc = "densenet-lgc",
+        /// VGG-16.
+        Vgg16 = "vgg-16",
+        /// ResNet-18.
+        ResNet18 = "resnet-18",
+        /// 1.0 MobileNet-224.
+        MobileNet = "mobilenet",
+        /// ShuffleNet 1× with 3 groups.
+        ShuffleNet = "shufflenet",
     }
 }
 
@@ -216,6 +224,11 @@ impl Arch {
     /// Whether the 1×1 convolutions are learned group convolutions.
     pub fn condenses(self) -> bool {
         matches!(self, Arch::CondenseNet | Arch::DenseNetLgc)
+    }
+
+    /// Whether it is made of dense blocks, whose stages, growth and groups the spec says; the others have one shape.
+    pub fn is_dense(self) -> bool {
+        matches!(self, Arch::CondenseNet | Arch::DenseNet | Arch::DenseNetLgc)
     }
 }
 

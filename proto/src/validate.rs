@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::architecture::{Kind, Layer, layers};
+use crate::architecture::{Form, Layer, Op, layers};
+use crate::recipe::recipe;
 use crate::spec::{Arch, Dataset, Run, Spec, Step};
 
 /// Something wrong with a spec: which key, and what was expected.
@@ -31,8 +32,9 @@ const MAX_BATCH: u32 = 1 << 20;
 pub fn problems(spec: &Spec) -> Vec<Problem> {
     let mut found = Findings::default();
     name(spec, &mut found);
-    let shape_is_sane = shape(spec, &mut found);
-    if shape_is_sane {
+    if !spec.model.arch.is_dense() {
+        fixed_shape(spec, &mut found);
+    } else if shape(spec, &mut found) {
         divisibility(spec, &mut found);
     }
     data(spec, &mut found);
@@ -118,9 +120,7 @@ fn shape(spec: &Spec, found: &mut Findings) -> bool {
     ] {
         found.require((1..=1024).contains(&value), key, || format!("must be 1 to 1024, found {value}"));
     }
-    found.require((0.0..1.0).contains(&model.dropout), "model.dropout", || {
-        format!("is a probability below 1, found {}", model.dropout)
-    });
+    probability(model.dropout, found);
     found.require(model.reduction > 0.0 && model.reduction <= 1.0, "model.reduction", || {
         format!("is a share above 0 and at most 1, found {}", model.reduction)
     });
@@ -135,9 +135,44 @@ fn shape(spec: &Spec, found: &mut Findings) -> bool {
     found.0.len() == before
 }
 
+/// A network of one shape takes nothing from `[model]` but its name, and VGG-16 its dropout.
+fn fixed_shape(spec: &Spec, found: &mut Findings) {
+    let (model, arch) = (&spec.model, spec.model.arch);
+    let plain = recipe(arch, spec.data.dataset).model;
+    for (key, fine) in [
+        ("model.stages", model.stages == plain.stages),
+        ("model.growth", model.growth == plain.growth),
+        ("model.bottleneck", model.bottleneck == plain.bottleneck),
+        ("model.group_1x1", model.group_1x1 == plain.group_1x1),
+        ("model.group_3x3", model.group_3x3 == plain.group_3x3),
+        ("model.condense_factor", model.condense_factor == plain.condense_factor),
+        ("model.reduction", model.reduction == plain.reduction),
+    ] {
+        found.require(fine, key, || format!("must be left out: {arch} has one shape only"));
+    }
+    let has_dropout = arch == Arch::Vgg16;
+    found.require(has_dropout || model.dropout == 0.0, "model.dropout", || {
+        format!("must be left out: {arch} has no dropout")
+    });
+    probability(model.dropout, found);
+    let dataset = spec.data.dataset;
+    found.require(arch != Arch::Vgg16 || dataset.image_size() == 224, "data.dataset", || {
+        format!(
+            "is {dataset}, of {0}×{0} images, but vgg-16's fully connected layers need those of 224×224; use imagenet",
+            dataset.image_size()
+        )
+    });
+}
+
+fn probability(dropout: f64, found: &mut Findings) {
+    found.require((0.0..1.0).contains(&dropout), "model.dropout", || {
+        format!("is a probability below 1, found {dropout}")
+    });
+}
+
 /// Channels must divide by the groups and the condense factor; names the first layer where they do not.
 fn divisibility(spec: &Spec, found: &mut Findings) {
-    let layers = layers(&spec.model, spec.data.dataset);
+    let layers = layers(&spec.model, spec.data.dataset, Form::Large);
     for rule in [&condense_factor as &Rule, &outputs_by_groups, &inputs_by_groups] {
         if let Some((key, message)) = layers.iter().find_map(rule) {
             found.require(false, key, || message);
@@ -148,7 +183,7 @@ fn divisibility(spec: &Spec, found: &mut Findings) {
 type Rule = dyn Fn(&Layer) -> Option<(&'static str, String)>;
 
 fn condense_factor(layer: &Layer) -> Option<(&'static str, String)> {
-    let Kind::LearnedGroupConv { condense_factor, .. } = layer.kind else { return None };
+    let Op::LearnedGroupConv { condense_factor, .. } = layer.op else { return None };
     let (c, inputs) = (u64::from(condense_factor), layer.in_channels);
     (!inputs.is_multiple_of(c)).then(|| {
         let message = format!(
@@ -172,7 +207,7 @@ fn outputs_by_groups(layer: &Layer) -> Option<(&'static str, String)> {
 
 fn inputs_by_groups(layer: &Layer) -> Option<(&'static str, String)> {
     // A learned group convolution chooses its inputs: they need not divide by its groups.
-    let Kind::Conv { .. } = layer.kind else { return None };
+    let Op::Conv { .. } = layer.op else { return None };
     let (key, groups) = groups(layer)?;
     (!layer.in_channels.is_multiple_of(groups)).then(|| {
         let message = format!(
@@ -184,11 +219,11 @@ fn inputs_by_groups(layer: &Layer) -> Option<(&'static str, String)> {
 }
 
 fn groups(layer: &Layer) -> Option<(&'static str, u64)> {
-    match layer.kind {
-        Kind::Conv { kernel: 1, groups } | Kind::LearnedGroupConv { groups, .. } => {
+    match layer.op {
+        Op::Conv { kernel: 1, groups, .. } | Op::LearnedGroupConv { groups, .. } => {
             Some(("model.group_1x1", u64::from(groups)))
         }
-        Kind::Conv { groups, .. } => Some(("model.group_3x3", u64::from(groups))),
+        Op::Conv { groups, .. } => Some(("model.group_3x3", u64::from(groups))),
         _ => None,
     }
 }

@@ -5,6 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use cnx_proto::cost::{Cost, cost};
+use cnx_proto::recipe::recipe;
+use cnx_proto::spec::{Arch, Dataset};
 use cnx_proto::sweep::{Loaded, load};
 
 fn configs() -> PathBuf {
@@ -50,6 +52,38 @@ fn the_converted_imagenet_networks_cost_what_is_published() {
     assert_eq!((g4.converted_flops, g4.converted_params), (529328264, 4773944));
     let g8 = cost_of("imagenet/condensenet-74-g8.toml");
     assert_eq!((g8.converted_flops, g8.converted_params), (274233480, 2935416));
+}
+
+fn cost_of_fixed(arch: Arch) -> Cost {
+    let mut spec = recipe(arch, Dataset::ImageNet);
+    spec.name = arch.to_string();
+    assert_eq!(cnx_proto::validate::problems(&spec), []);
+    cost(&spec)
+}
+
+/// The published figures are not all counts of the same: VGG-16's is of convolutions alone, ResNet-18's is the table's own
+/// count (with ReLUs and poolings), MobileNet's and ShuffleNet's are of convolutions and the classifier.
+#[test]
+fn the_networks_of_the_comparison_cost_what_is_published() {
+    let vgg = cost_of_fixed(Arch::Vgg16);
+    assert_eq!(
+        (vgg.conv_multiply_adds, vgg.multiply_adds, vgg.params),
+        (15_346_630_656, 15_470_264_320, 138_357_544)
+    );
+    let resnet = cost_of_fixed(Arch::ResNet18);
+    assert_eq!(
+        (resnet.flops, resnet.multiply_adds, resnet.params),
+        (1_818_213_864, 1_814_073_344, 11_689_512)
+    );
+    let mobilenet = cost_of_fixed(Arch::MobileNet);
+    assert_eq!((mobilenet.multiply_adds, mobilenet.params), (568_740_352, 4_231_976));
+    let shufflenet = cost_of_fixed(Arch::ShuffleNet);
+    assert_eq!((shufflenet.multiply_adds, shufflenet.params), (137_460_672, 1_865_728));
+
+    let millions = |published: u64, counted: u64| (counted + 500_000) / 1_000_000 == published;
+    assert!(millions(15_347, vgg.conv_multiply_adds), "published as 15300M, of three digits");
+    assert!(millions(1_818, resnet.flops));
+    assert!(millions(569, mobilenet.multiply_adds));
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn a_key_outside_its_section_is_sent_home() {
 #[test]
 fn what_does_not_divide_is_named_with_its_layer() {
     let found = complaint(&GOOD.replace("[data]", "condense_factor = 3\n[data]"));
-    assert!(found.contains("line 8: model.condense_factor 3 does not divide the 16 inputs of features.denseblock_1.denselayer_1.conv_1.conv"), "{found}");
+    assert!(found.contains("line 8: model.condense_factor 3 does not divide the 16 inputs of features.denseblock_1.denselayer_1.conv_1;"), "{found}");
     let found = complaint(&GOOD.replace("8-16-32", "6-16-32"));
     assert!(found.contains("model.group_3x3 4 does not divide the 6 outputs of features.denseblock_1.denselayer_1.conv_2.conv"), "{found}");
 }
@@ -294,7 +294,7 @@ proptest! {
     fn any_shape_is_refused_or_counted(
         stages in prop::collection::vec(0u32..40, 0..6),
         growth in prop::collection::vec(0u32..70, 0..6),
-        groups in 0u32..10, factor in 0u32..10, arch in 0usize..3,
+        groups in 0u32..10, factor in 0u32..10, arch in 0..Arch::ALL.len(),
     ) {
         let mut spec = good();
         spec.model.arch = Arch::ALL[arch];

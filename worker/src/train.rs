@@ -183,7 +183,7 @@ fn finish_epoch(
         test_top1_error: test.top1_error,
         test_top5_error: test.top5_error,
         condensing_stage: pace.stage(last_step),
-        density: network.density(),
+        density: network.density()?,
         train_wall_s,
         images_per_s,
     })

@@ -7,7 +7,6 @@ use clap::Args;
 use super::{DeviceArguments, ModelArguments};
 use crate::data;
 use crate::failure::Result;
-use crate::model::Form;
 use crate::stop::Stop;
 
 /// `cnx-worker evaluate`.
@@ -40,17 +39,14 @@ pub fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
     let data = data::load(&spec, arguments.data.as_deref())?;
     let errors =
         crate::evaluate::evaluate(&mut network, &data.test, &spec, &Stop::default(), &mut |_, _| {})?;
-    let form = match network.form() {
-        Form::Large => "large",
-        Form::Converted => "converted",
-    };
+    let form = network.form();
     if arguments.json {
         let object = serde_json::json!({
             "loss": errors.loss,
             "top1_error": errors.top1_error,
             "top5_error": errors.top5_error,
             "images": errors.images,
-            "model": form,
+            "model": form.as_str(),
         });
         println!("{object}");
     } else {

@@ -71,7 +71,7 @@ impl ModelArguments {
         };
         let spec =
             Spec::from_json(&json).map_err(|e| Failure::bad_spec(format!("the spec of {show}: {e}")))?;
-        let mut network = Network::new(&spec, Form::of(&file.tensors), device)?;
+        let mut network = Network::new(&spec, Form::of(file.tensors.keys().map(String::as_str)), device)?;
         let load = network.load(&file.tensors);
         load.map_err(|failure| Failure { message: format!("{show}: {failure}"), ..failure })?;
         Ok((spec, network))

@@ -1,13 +1,12 @@
-//! Batch norm, convolution, dropout, and the unit of all three that the networks are made of.
+//! What each kind of layer computes.
 
+use cnx_proto::architecture::{Layer, Op};
 use cnx_proto::random::{Purpose, Stream};
 use tch::{Kind, Tensor};
 
-use super::state::{Init, Scope};
-use crate::failure::Result;
-
-/// The buffer in which a batch norm counts the training steps it has seen.
-pub(crate) const BATCHES_TRACKED: &str = "num_batches_tracked";
+use super::learned_group_conv::LearnedGroupConv;
+use super::state::{State, Tensors};
+use crate::failure::{Failure, Result};
 
 /// What a forward pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +28,94 @@ impl Mode {
     }
 }
 
+/// A layer with its tensors.
+#[derive(Debug)]
+pub(super) enum Module {
+    Conv {
+        weight: Tensor,
+        bias: Option<Tensor>,
+        stride: i64,
+        padding: i64,
+        groups: i64,
+    },
+    LearnedGroupConv(LearnedGroupConv),
+    BatchNorm(BatchNorm),
+    Dropout(Dropout),
+    Gather {
+        index: Tensor,
+    },
+    Linear {
+        weight: Tensor,
+        bias: Tensor,
+    },
+    /// One without tensors.
+    Plain(Op),
+}
+
+impl Module {
+    /// Makes a layer, and its tensors in a state; `dropout` is the probability of all dropouts.
+    pub fn new(layer: &Layer, state: &mut State, dropout: f64) -> Result<Module> {
+        let mut tensors = state.add(layer)?;
+        Ok(match layer.op {
+            Op::Conv { kernel, stride, groups, bias } => Module::Conv {
+                weight: tensors.take("weight")?,
+                bias: if bias { Some(tensors.take("bias")?) } else { None },
+                stride: i64::from(stride),
+                padding: i64::from(kernel / 2),
+                groups: i64::from(groups),
+            },
+            Op::LearnedGroupConv { groups, condense_factor } => {
+                Module::LearnedGroupConv(LearnedGroupConv::new(layer, groups, condense_factor, tensors)?)
+            }
+            Op::BatchNorm => Module::BatchNorm(BatchNorm::new(tensors)?),
+            Op::Dropout { number } => Module::Dropout(Dropout { probability: dropout, layer: number }),
+            Op::Gather => Module::Gather { index: tensors.take("index")? },
+            Op::Linear => Module::Linear { weight: tensors.take("weight")?, bias: tensors.take("bias")? },
+            op => Module::Plain(op),
+        })
+    }
+
+    /// Maps [n, channels, h, w] to such a map; a linear layer and what is pooled wholly have [n, channels].
+    pub fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
+        let [x, others @ ..] = inputs else {
+            return Err(Failure::internal("a layer of the network sees nothing"));
+        };
+        Ok(match self {
+            Module::Conv { weight, bias, stride, padding, groups } => {
+                x.f_conv2d(weight, bias.as_ref(), [*stride; 2], [*padding; 2], [1, 1], *groups)?
+            }
+            Module::LearnedGroupConv(conv) => conv.forward(x)?,
+            Module::BatchNorm(norm) => norm.forward(x, mode)?,
+            Module::Dropout(dropout) => dropout.forward(x, mode)?,
+            Module::Gather { index } => x.f_index_select(1, index)?,
+            Module::Linear { weight, bias } => x.f_linear(weight, Some(bias))?,
+            Module::Plain(op) => plain(*op, x, others)?,
+        })
+    }
+}
+
+fn plain(op: Op, x: &Tensor, others: &[&Tensor]) -> Result<Tensor> {
+    let square = |edge: u32| [i64::from(edge); 2];
+    Ok(match op {
+        Op::Relu => x.f_relu()?,
+        Op::MaxPool { kernel, stride, padding } => {
+            x.f_max_pool2d(square(kernel), square(stride), square(padding), [1, 1], false)?
+        }
+        Op::AvgPool { kernel, stride, padding } => {
+            x.f_avg_pool2d(square(kernel), square(stride), square(padding), false, true, None)?
+        }
+        Op::GlobalAvgPool => x.f_mean_dim([2i64, 3].as_slice(), false, None)?,
+        Op::Flatten => x.f_flatten(1, -1)?,
+        Op::Shuffle { groups } => x.f_channel_shuffle(i64::from(groups))?,
+        Op::Concat => Tensor::f_cat(&[&[x], others].concat(), 1)?,
+        Op::Add => others.iter().try_fold(x.shallow_clone(), |sum, other| sum.f_add(other))?,
+        _ => x.shallow_clone(),
+    })
+}
+
 /// Batch normalisation over the channels, eps 1e-5, momentum 0.1.
 #[derive(Debug)]
-pub struct BatchNorm {
+pub(super) struct BatchNorm {
     weight: Tensor,
     bias: Tensor,
     running_mean: Tensor,
@@ -39,84 +123,25 @@ pub struct BatchNorm {
 }
 
 impl BatchNorm {
-    pub(crate) fn new(mut scope: Scope<'_>, channels: i64) -> Result<BatchNorm> {
-        let _ = scope.batches_tracked(BATCHES_TRACKED);
-        BatchNorm::uncounted(scope, channels)
-    }
-
-    /// One that never trains, so that its count of training steps stays 0: of a converted convolution.
-    pub(crate) fn converted(mut scope: Scope<'_>, channels: i64) -> Result<BatchNorm> {
-        let _ = scope.index(BATCHES_TRACKED, &[])?;
-        BatchNorm::uncounted(scope, channels)
-    }
-
-    fn uncounted(mut scope: Scope<'_>, channels: i64) -> Result<BatchNorm> {
+    fn new(mut tensors: Tensors) -> Result<BatchNorm> {
         Ok(BatchNorm {
-            weight: scope.parameter("weight", &[channels], Init::Constant(1.0))?,
-            bias: scope.parameter("bias", &[channels], Init::Constant(0.0))?,
-            running_mean: scope.buffer("running_mean", &[channels], 0.0)?,
-            running_var: scope.buffer("running_var", &[channels], 1.0)?,
+            weight: tensors.take("weight")?,
+            bias: tensors.take("bias")?,
+            running_mean: tensors.take("running_mean")?,
+            running_var: tensors.take("running_var")?,
         })
     }
 
-    /// The tensors that have an element a channel, under their names.
-    pub(crate) fn per_channel(&self) -> [(&'static str, &Tensor); 4] {
-        [
-            ("weight", &self.weight),
-            ("bias", &self.bias),
-            ("running_mean", &self.running_mean),
-            ("running_var", &self.running_var),
-        ]
-    }
-
-    /// Normalises [n, channels, h, w], then max(x, 0).
-    pub(crate) fn relu(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let (weight, bias) = (Some(&self.weight), Some(&self.bias));
         let (mean, var) = (Some(&self.running_mean), Some(&self.running_var));
-        Ok(x.f_batch_norm(weight, bias, mean, var, mode.trains(), 0.1, 1e-5, true)?.f_relu()?)
+        Ok(x.f_batch_norm(weight, bias, mean, var, mode.trains(), 0.1, 1e-5, true)?)
     }
-}
-
-/// A convolution without bias; the padding keeps the size of the map.
-#[derive(Debug)]
-pub struct Conv {
-    weight: Tensor,
-    stride: i64,
-    padding: i64,
-    groups: i64,
-}
-
-impl Conv {
-    pub(crate) fn new(
-        mut scope: Scope<'_>,
-        inputs: i64,
-        outputs: i64,
-        kernel: i64,
-        groups: i64,
-    ) -> Result<Conv> {
-        let shape = [outputs, inputs / groups, kernel, kernel];
-        let weight = scope.parameter("weight", &shape, kaiming(kernel, outputs))?;
-        Ok(Conv { weight, stride: 1, padding: kernel / 2, groups })
-    }
-
-    pub(crate) fn stride(self, stride: i64) -> Conv {
-        Conv { stride, ..self }
-    }
-
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        Ok(x.f_conv2d(&self.weight, None::<&Tensor>, stride, padding, [1, 1], self.groups)?)
-    }
-}
-
-/// Initial weights of a convolution: N(0, sqrt(2/(k·k·out))), whatever its groups.
-pub(crate) fn kaiming(kernel: i64, outputs: i64) -> Init {
-    Init::Normal((2.0 / (kernel * kernel * outputs) as f64).sqrt())
 }
 
 /// Sets activations to 0 with a probability, and scales up the others, in training.
 #[derive(Debug, Clone, Copy)]
-pub struct Dropout {
+pub(super) struct Dropout {
     /// The probability.
     pub probability: f64,
     /// Tells the masks of a step apart.
@@ -124,11 +149,8 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    pub(crate) fn forward(self, x: Tensor, mode: Mode) -> Result<Tensor> {
-        let Mode::Train { seed, step } = mode else { return Ok(x) };
-        if self.probability == 0.0 {
-            return Ok(x);
-        }
+    fn forward(self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let Mode::Train { seed, step } = mode else { return Ok(x.shallow_clone()) };
         let mask = self.mask(seed, step, x.numel());
         let mask = Tensor::f_from_data_size(&mask, &x.size(), Kind::Uint8)?.f_to_device(x.device())?;
         Ok(x.f_mul(&mask.f_to_kind(x.kind())?)?.f_mul_scalar(1.0 / (1.0 - self.probability))?)
@@ -147,39 +169,5 @@ impl Dropout {
         }
         mask.truncate(elements);
         mask
-    }
-}
-
-/// Batch norm, ReLU, dropout (where it has one), convolution.
-#[derive(Debug)]
-pub struct NormReluConv {
-    norm: BatchNorm,
-    dropout: Option<Dropout>,
-    conv: Conv,
-}
-
-impl NormReluConv {
-    pub(crate) fn new(
-        mut scope: Scope<'_>,
-        inputs: i64,
-        outputs: i64,
-        kernel: i64,
-        groups: i64,
-    ) -> Result<NormReluConv> {
-        let norm = BatchNorm::new(scope.at("norm"), inputs)?;
-        let conv = Conv::new(scope.at("conv"), inputs, outputs, kernel, groups)?;
-        Ok(NormReluConv { norm, dropout: None, conv })
-    }
-
-    pub(crate) fn dropout(self, dropout: Dropout) -> NormReluConv {
-        NormReluConv { dropout: Some(dropout), ..self }
-    }
-
-    pub(crate) fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let mut x = self.norm.relu(x, mode)?;
-        if let Some(dropout) = self.dropout {
-            x = dropout.forward(x, mode)?;
-        }
-        self.conv.forward(&x)
     }
 }

@@ -1,22 +1,13 @@
-//! The tensors of a network and their names: what a state dict holds.
-//!
-//! Names derive from the tree of modules, written once, where each module is made: a [`Scope`] knows the path so far.
+//! The tensors of a network: what a state dict holds. Names, shapes and initial values are those that
+//! [`cnx_proto::architecture`] gives each layer.
 
 use std::collections::BTreeMap;
 
+use cnx_proto::architecture::{BATCHES_TRACKED, Form, Init, Layer, Role, TensorInfo};
 use cnx_proto::random::{Purpose, Stream, name_coordinates};
 use tch::{Device, Kind, Tensor};
 
 use crate::failure::{Failure, Result};
-
-/// Whether a tensor is trained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Trained by gradient descent.
-    Parameter,
-    /// Kept beside: masks, statistics, counts.
-    Buffer,
-}
 
 /// A named tensor. It shares its storage with the module that uses it.
 #[derive(Debug)]
@@ -29,24 +20,15 @@ pub struct Entry {
     pub role: Role,
 }
 
-/// How a parameter starts.
-#[derive(Debug, Clone, Copy)]
-pub enum Init {
-    /// Every element this.
-    Constant(f64),
-    /// Normal, of mean 0 and this standard deviation.
-    Normal(f64),
-    /// Uniform between minus and plus this.
-    Uniform(f64),
-}
-
 /// All tensors of a network, in the order in which its modules were made.
 #[derive(Debug)]
 pub struct State {
     /// The tensors.
     pub entries: Vec<Entry>,
-    /// Training steps seen. Every batch norm has seen the same, so all of them share this tensor, and a step counts once.
+    /// Training steps seen. While a network is trained, every batch norm has seen the same, so all of them share this tensor,
+    /// and a step counts once. Of a converted network, those of the converted convolutions have seen none.
     batches_tracked: Tensor,
+    form: Form,
     device: Device,
     kind: Kind,
     seed: u64,
@@ -57,14 +39,35 @@ impl State {
     ///
     /// # Errors
     /// When libtorch fails.
-    pub fn new(device: Device, kind: Kind, seed: u64) -> Result<State> {
+    pub fn new(device: Device, kind: Kind, seed: u64, form: Form) -> Result<State> {
         let batches_tracked = Tensor::f_zeros([0; 0], (Kind::Int64, device))?;
-        Ok(State { entries: Vec::new(), batches_tracked, device, kind, seed })
+        Ok(State { entries: Vec::new(), batches_tracked, form, device, kind, seed })
     }
 
-    /// The root of the tree of modules.
-    pub fn root(&mut self) -> Scope<'_> {
-        Scope { state: self, path: String::new() }
+    /// Adds the tensors of a layer, with their initial values.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub(super) fn add(&mut self, layer: &Layer) -> Result<Tensors> {
+        let mut tensors = Vec::new();
+        for info in layer.tensors() {
+            let tensor = self.tensor(&info)?;
+            tensors.push((info.name.clone(), tensor.shallow_clone()));
+            self.entries.push(Entry { name: info.name, tensor, role: info.role });
+        }
+        Ok(Tensors { layer: layer.name.clone(), tensors })
+    }
+
+    fn tensor(&self, info: &TensorInfo) -> Result<Tensor> {
+        let shape: Vec<i64> = info.shape.iter().map(|&n| n as i64).collect();
+        if self.form == Form::Large && info.name.ends_with(BATCHES_TRACKED) {
+            return Ok(self.batches_tracked.shallow_clone());
+        }
+        if !info.real {
+            return Ok(Tensor::f_zeros(&shape, (Kind::Int64, self.device))?);
+        }
+        let tensor = initial(info, &shape, self)?;
+        Ok(if info.role == Role::Parameter { tensor.f_set_requires_grad(true)? } else { tensor })
     }
 
     /// Where the tensors live.
@@ -103,7 +106,7 @@ impl State {
     /// Sets every tensor from those of a state dict; names it has besides are left alone.
     ///
     /// # Errors
-    /// When a tensor is missing or has another shape.
+    /// When a tensor is missing, has another shape, or holds what is not a finite number.
     pub fn load(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         for entry in &mut self.entries {
             let Some(source) = tensors.get(&entry.name) else {
@@ -116,89 +119,59 @@ impl State {
                 let message = format!("{name} has shape {found:?} in the file, {expected:?} in this network");
                 return Err(Failure::bad_spec(message));
             }
+            let bad = source.numel() as i64 - source.f_isfinite()?.f_sum(Kind::Int64)?.f_int64_value(&[])?;
+            if bad > 0 {
+                let name = &entry.name;
+                return Err(Failure::bad_spec(format!(
+                    "{name} holds {bad} elements that are not finite numbers"
+                )));
+            }
             tch::no_grad(|| entry.tensor.f_copy_(source))?;
         }
         Ok(())
     }
 }
 
-/// A place in the tree of modules.
+/// The tensors of one layer, for its module to take.
 #[derive(Debug)]
-pub struct Scope<'a> {
-    state: &'a mut State,
-    path: String,
+pub(super) struct Tensors {
+    layer: String,
+    tensors: Vec<(String, Tensor)>,
 }
 
-impl Scope<'_> {
-    /// A module below this one.
-    pub fn at(&mut self, name: &str) -> Scope<'_> {
-        let path = self.name_of(name);
-        Scope { state: self.state, path }
-    }
-
-    /// The name of this module in the state dict.
-    pub fn path(&self) -> &str {
-        &self.path
-    }
-
-    /// A new parameter of this module.
-    ///
-    /// # Errors
-    /// When libtorch fails.
-    pub fn parameter(&mut self, name: &str, shape: &[i64], init: Init) -> Result<Tensor> {
-        let name = self.name_of(name);
-        let tensor = initial(&name, shape, init, self.state)?.f_set_requires_grad(true)?;
-        self.state.entries.push(Entry { name, tensor: tensor.shallow_clone(), role: Role::Parameter });
-        Ok(tensor)
-    }
-
-    /// A new buffer of this module, every element `value`.
-    ///
-    /// # Errors
-    /// When libtorch fails.
-    pub fn buffer(&mut self, name: &str, shape: &[i64], value: f64) -> Result<Tensor> {
-        let tensor = Tensor::f_full(shape, value, (self.state.kind, self.state.device))?;
-        Ok(self.register(name, tensor))
-    }
-
-    /// A new buffer of whole numbers, all 0.
-    ///
-    /// # Errors
-    /// When libtorch fails.
-    pub fn index(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
-        let tensor = Tensor::f_zeros(shape, (Kind::Int64, self.state.device))?;
-        Ok(self.register(name, tensor))
-    }
-
-    /// The buffer in which a batch norm counts its training steps.
-    pub fn batches_tracked(&mut self, name: &str) -> Tensor {
-        let tensor = self.state.batches_tracked.shallow_clone();
-        self.register(name, tensor)
-    }
-
-    fn register(&mut self, name: &str, tensor: Tensor) -> Tensor {
-        let name = self.name_of(name);
-        self.state.entries.push(Entry { name, tensor: tensor.shallow_clone(), role: Role::Buffer });
-        tensor
-    }
-
-    fn name_of(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+impl Tensors {
+    /// The tensor of this name below the layer's.
+    pub fn take(&mut self, name: &str) -> Result<Tensor> {
+        let full = format!("{}.{name}", self.layer);
+        let found = self.tensors.iter().position(|(name, _)| *name == full);
+        let found = found.ok_or_else(|| Failure::internal(format!("the network has no tensor {full}")))?;
+        Ok(self.tensors.swap_remove(found).1)
     }
 }
+
+/// Elements that are drawn at a time: VGG-16 has a tensor of a hundred million.
+const CHUNK: i64 = 1 << 20;
 
 /// Drawn on the host in double precision: a parameter's start depends on seed and name, not on the device.
-fn initial(name: &str, shape: &[i64], init: Init, state: &State) -> Result<Tensor> {
-    let mut random = Stream::new(state.seed, Purpose::Weights, name_coordinates(name));
+fn initial(info: &TensorInfo, shape: &[i64], state: &State) -> Result<Tensor> {
+    let options = (state.kind, state.device);
+    if let Init::Constant(value) = info.init {
+        return Ok(Tensor::f_full(shape, value, options)?);
+    }
+    let mut random = Stream::new(state.seed, Purpose::Weights, name_coordinates(&info.name));
+    let mut draw = || match info.init {
+        Init::Constant(value) => value,
+        Init::Normal(deviation) => deviation * random.normal(),
+        Init::Uniform(bound) => random.between(-bound, bound),
+    };
     let count = shape.iter().product::<i64>();
-    let values: Vec<f64> = (0..count)
-        .map(|_| match init {
-            Init::Constant(value) => value,
-            Init::Normal(deviation) => deviation * random.normal(),
-            Init::Uniform(bound) => random.between(-bound, bound),
-        })
-        .collect();
-    Ok(Tensor::f_from_slice(&values)?.f_view(shape)?.f_to_kind(state.kind)?.f_to_device(state.device)?)
+    let tensor = Tensor::f_empty([count], options)?;
+    for start in (0..count).step_by(CHUNK as usize) {
+        let length = CHUNK.min(count - start);
+        let values: Vec<f64> = (0..length).map(|_| draw()).collect();
+        tensor.f_narrow(0, start, length)?.f_copy_(&Tensor::f_from_slice(&values)?)?;
+    }
+    Ok(tensor.f_view(shape)?)
 }
 
 /// The values of a tensor, on the host.
