@@ -158,7 +158,7 @@ fn a_mask_that_is_not_its_stage_s_is_refused() {
             whole.iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
         change(&tensors[&format!("{conv}.{tensor}")]);
         let mut network = Network::new(&spec, Form::Large, Device::Cpu).unwrap();
-        let failure = network.load(&mut tensors).unwrap_err().message;
+        let failure = network.load(&tensors).unwrap_err().message;
         assert!(failure.contains(conv), "{failure}");
         failure
     };

@@ -2,8 +2,8 @@
 //! computes and what it sees. All else derives from it: [`crate::cost`] counts it, [`crate::validate`] checks it, the worker
 //! runs it, exports write it.
 //!
-//! Each network is a file that reads like its paper's figure: [`dense`](self) (CondenseNet, DenseNet, DenseNet-LGC), and the
-//! ones that the paper compares with.
+//! Each family of networks is a file that reads like its paper's figure: `dense.rs` (CondenseNet, DenseNet, DenseNet-LGC), and
+//! those that the paper compares with.
 
 mod build;
 mod dense;
