@@ -197,7 +197,7 @@ Examples:
   cnx results
   cnx results cifar10 --csv > cifar10.csv
   cnx results --table cifar                       the paper's table, measured beside published
-  cnx results --table imagenet --csv
+  cnx results --table inference --csv > inference.csv
   cnx results --sweep cifar10 --markdown --provenance
   cnx results --json | jq '.rows[] | [.model, .top1_error]'")]
 pub struct ResultsArgs {
@@ -234,6 +234,10 @@ pub struct WorkersArgs {
 }
 
 /// FLOPs and parameters of configs, beside the published errors (needs no coordinator)
+///
+/// Counted as the paper counts: multiply-adds of convolutions and classifier, and the work of ReLUs and poolings; a learned
+/// group convolution at its share 1/C. JSON has `multiply_adds` of convolutions and fully connected layers alone as well,
+/// and `conv_multiply_adds` of the convolutions.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

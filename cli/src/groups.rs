@@ -26,10 +26,12 @@ pub fn groups<'a>(specs: impl IntoIterator<Item = &'a Spec>) -> Vec<Group<'a>> {
     groups
 }
 
-/// `C=G` of a table: one number where all agree, `-` where nothing condenses or is grouped.
+/// `C=G` of a table: one number where all agree, `-` where nothing condenses or is grouped, nothing for a network of one
+/// shape.
 pub fn condense_and_groups(spec: &Spec) -> String {
     let (c, g) = (spec.model.condense_factor, spec.model.group_1x1);
     match (c, g) {
+        _ if !spec.model.arch.is_dense() => String::new(),
         (1, 1) => "-".to_owned(),
         (c, g) if c == g => c.to_string(),
         (c, g) => format!("{c}/{g}"),

@@ -38,6 +38,7 @@ fn as_json(spec: &Spec) -> Value {
         "group_1x1": spec.model.group_1x1, "group_3x3": spec.model.group_3x3, "epochs": spec.train.epochs,
         "seed": spec.train.seed, "flops": cost.flops, "params": cost.params,
         "converted_flops": cost.converted_flops, "converted_params": cost.converted_params,
+        "multiply_adds": cost.multiply_adds, "conv_multiply_adds": cost.conv_multiply_adds,
         "published_top1_error": spec.published.top1_error, "published_top5_error": spec.published.top5_error,
         "spec_hash": spec.hash(), "group_hash": spec.group_hash(),
     })
@@ -61,6 +62,8 @@ fn table(specs: &[Spec]) -> Table {
     ]);
     for group in groups(specs) {
         let (spec, cost) = (group.spec, cost(group.spec));
+        let converts = spec.model.arch.condenses();
+        let converted = |text: String| if converts { text } else { String::new() };
         let published = |percent: Option<f64>| percent.map(error).unwrap_or_default();
         let seeds: BTreeSet<u64> = group.members.iter().map(|&i| specs[i].train.seed).collect();
         let seeds = ranges(&seeds.into_iter().collect::<Vec<_>>());
@@ -72,8 +75,8 @@ fn table(specs: &[Spec]) -> Table {
             condense_and_groups(spec).into(),
             flops(cost.flops).into(),
             params(cost.params).into(),
-            flops(cost.converted_flops).into(),
-            params(cost.converted_params).into(),
+            converted(flops(cost.converted_flops)).into(),
+            converted(params(cost.converted_params)).into(),
             Cell::new(published(spec.published.top1_error), DIM),
             Cell::new(published(spec.published.top5_error), DIM),
             Cell::new(seeds, DIM),

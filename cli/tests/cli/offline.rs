@@ -1,6 +1,10 @@
 //! Without a coordinator.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Stdio;
+
+use serde_json::Value;
 
 use crate::{cnx, config, repository, run, script};
 
@@ -28,17 +32,83 @@ fn every_verb_shows_examples() {
     }
 }
 
+/// Config, then FLOPs, parameters, the same converted, multiply-adds of convolutions and fully connected layers, and of the
+/// convolutions alone; counted by another program, from the networks' papers.
+const COSTS: &[(&str, [u64; 6])] = &[
+    ("condensenet-50.toml", [28641834, 216506, 28639514, 214186, 27185696, 27181056]),
+    ("condensenet-74.toml", [51897066, 405466, 51893626, 402026, 49208032, 49201152]),
+    ("condensenet-86.toml", [65816394, 520202, 65812394, 516202, 62381888, 62373888]),
+    ("condensenet-98.toml", [81263530, 648442, 81258970, 643882, 76997536, 76988416]),
+    ("condensenet-110.toml", [98238474, 790186, 98233354, 785066, 93054976, 93044736]),
+    ("condensenet-122.toml", [116741226, 945434, 116735546, 939754, 110554208, 110542848]),
+    ("condensenet-182.toml", [512671594, 4221946, 512658874, 4209226, 493929312, 493903872]),
+    ("densenet-100.toml", [292377190, 769162, 292377190, 769162, 287929692, 287926272]),
+    ("cifar100/condensenet-86.toml", [65888484, 592292, 65848484, 552292, 62453888, 62373888]),
+    ("cifar100/condensenet-182.toml", [512900644, 4450996, 512773444, 4323796, 494158272, 493903872]),
+    ("imagenet/condensenet-74-g4.toml", [530360264, 5805944, 529328264, 4773944, 517672576, 515608576]),
+    ("imagenet/condensenet-74-g8.toml", [275265480, 3967416, 274233480, 2935416, 262577792, 260513792]),
+    ("imagenet/vgg-16.toml", [15489950696, 138357544, 15489950696, 138357544, 15470264320, 15346630656]),
+    ("imagenet/resnet-18.toml", [1818213864, 11689512, 1818213864, 11689512, 1814073344, 1813561344]),
+    ("imagenet/mobilenet.toml", [573834216, 4231976, 573834216, 4231976, 568740352, 567716352]),
+    ("imagenet/shufflenet.toml", [141655288, 1865728, 141655288, 1865728, 137460672, 136500672]),
+    ("demo/tiny.toml", [804978, 4434, 804798, 4254, 741736, 741376]),
+    ("demo/small.toml", [1478282, 9450, 1477962, 9130, 1352320, 1351680]),
+    ("demo/medium.toml", [1960314, 14714, 1959874, 14274, 1803120, 1802240]),
+];
+
+fn inspected(file: &str) -> Vec<Value> {
+    let said = run(&mut cnx(&["inspect", "--json", file]));
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{file}");
+    serde_json::from_str(&said.out).unwrap()
+}
+
 #[test]
-fn inspect_gives_the_published_integers_as_an_array() {
+fn inspect_counts_every_shipped_config_to_the_last_digit() {
+    let costs: BTreeMap<&str, [u64; 6]> = COSTS.iter().copied().collect();
+    let mut seen = BTreeSet::new();
+    for folder in ["", "cifar100", "imagenet", "demo", "sweeps"] {
+        for entry in std::fs::read_dir(repository().join("configs").join(folder)).unwrap() {
+            let name = Path::new(folder).join(entry.unwrap().file_name()).display().to_string();
+            if name.ends_with(".toml") && !seen.contains(&name) {
+                let all = inspected(&config(&name));
+                if let Some(expected) = costs.get(name.as_str()) {
+                    let keys = ["flops", "params", "converted_flops", "converted_params"].into_iter();
+                    let found: Vec<_> = keys
+                        .chain(["multiply_adds", "conv_multiply_adds"])
+                        .map(|key| all[0][key].as_u64().unwrap())
+                        .collect();
+                    assert_eq!((all.len(), found.as_slice()), (1, &expected[..]), "{name}");
+                } else {
+                    assert!(all.len() > 1, "{name} is a sweep, or its costs are missing here");
+                }
+                seen.insert(name);
+            }
+        }
+    }
+    assert!(costs.keys().all(|name| seen.contains(*name)), "{seen:?}");
+}
+
+#[test]
+fn inspect_lists_a_sweep_after_a_config() {
     let said =
         run(&mut cnx(&["inspect", "--json", &config("condensenet-86.toml"), &config("sweeps/cifar10.toml")]));
-    assert_eq!((said.code, said.err.as_str()), (0, ""));
-    let all: Vec<serde_json::Value> = serde_json::from_str(&said.out).unwrap();
+    let all: Vec<Value> = serde_json::from_str(&said.out).unwrap();
     assert_eq!(all.len(), 22, "the config, and 7 models with 3 seeds each");
     assert_eq!(all[0]["name"], "condensenet-86");
-    let integers =
-        ["flops", "params", "converted_flops", "converted_params"].map(|key| all[0][key].as_u64().unwrap());
-    assert_eq!(integers, [65_816_394, 520_202, 65_812_394, 516_202]);
+}
+
+#[test]
+fn what_a_network_does_not_have_is_left_out() {
+    let said =
+        run(&mut cnx(&["inspect", &config("imagenet/vgg-16.toml"), &config("imagenet/resnet-18.toml")]));
+    let header = said.out.lines().next().unwrap();
+    let words: Vec<&str> = header.split_whitespace().collect();
+    assert_eq!(
+        words,
+        ["EXPERIMENT", "DATASET", "FLOPS", "PARAMS", "TOP-1", "PUBL.", "SEEDS"],
+        "{}",
+        said.out
+    );
 }
 
 #[test]

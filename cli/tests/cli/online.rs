@@ -219,7 +219,11 @@ fn a_published_table_stands_whole_before_anything_was_measured() {
         said.out
     );
     let said = run(&mut coordinator.cnx(&["results", "--table", "mnist"]));
-    assert!(said.code == 2 && said.err.contains("[possible values: cifar, imagenet"), "{}", said.err);
+    assert!(
+        said.code == 2 && said.err.contains("[possible values: cifar, imagenet, inference]"),
+        "{}",
+        said.err
+    );
 }
 
 #[test]

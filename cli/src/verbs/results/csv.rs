@@ -13,6 +13,7 @@ pub enum Field {
     Whole(u64),
     /// Per cent.
     Percent(Option<f64>),
+    Seconds(Option<f64>),
 }
 
 impl Field {
@@ -22,6 +23,7 @@ impl Field {
             Field::Text(text) => text,
             Field::Whole(n) => n.to_string(),
             Field::Percent(percent) => percent.map(exact).unwrap_or_default(),
+            Field::Seconds(seconds) => seconds.map(|s| s.to_string()).unwrap_or_default(),
         }
     }
 
@@ -31,6 +33,7 @@ impl Field {
             Field::Text(text) => json!(text),
             Field::Whole(n) => json!(n),
             Field::Percent(percent) => json!(percent.and_then(|p| exact(p).parse::<f64>().ok())),
+            Field::Seconds(seconds) => json!(seconds),
         }
     }
 }

@@ -33,16 +33,9 @@ pub fn people(rows: &[Row], provenance: bool, width: Option<usize>) -> String {
 
 /// `CondenseNet on CIFAR-10, top-1 error %   (3 seeds; …)`.
 fn title(rows: &[Row]) -> String {
-    let what = match rows
-        .iter()
-        .map(|r| r.spec.model.arch)
-        .collect::<BTreeSet<Arch>>()
-        .into_iter()
-        .collect::<Vec<_>>()[..]
-    {
-        [Arch::CondenseNet] => "CondenseNet",
-        [Arch::DenseNet] => "DenseNet",
-        [Arch::DenseNetLgc] => "DenseNet-LGC",
+    let archs: BTreeSet<Arch> = rows.iter().map(|r| r.spec.model.arch).collect();
+    let what = match archs.first() {
+        Some(&arch) if archs.len() == 1 => network(arch),
         _ => "Networks",
     };
     let dataset = rows.first().map_or("?", |r| dataset(r.spec.data.dataset));
@@ -57,6 +50,19 @@ fn title(rows: &[Row]) -> String {
     }
     let notes = if notes.is_empty() { String::new() } else { format!("   ({})", notes.join("; ")) };
     format!("{what} on {dataset}, top-1 error %{notes}")
+}
+
+/// As its authors call it.
+fn network(arch: Arch) -> &'static str {
+    match arch {
+        Arch::CondenseNet => "CondenseNet",
+        Arch::DenseNet => "DenseNet",
+        Arch::DenseNetLgc => "DenseNet-LGC",
+        Arch::Vgg16 => "VGG-16",
+        Arch::ResNet18 => "ResNet-18",
+        Arch::MobileNet => "MobileNet",
+        Arch::ShuffleNet => "ShuffleNet",
+    }
 }
 
 fn dataset(dataset: Dataset) -> &'static str {

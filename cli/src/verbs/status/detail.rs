@@ -78,19 +78,9 @@ fn head(e: &Experiment, now_ms: u64) -> Vec<String> {
 }
 
 fn about(spec: &Spec) -> Vec<String> {
-    let (model, train, cost) = (&spec.model, &spec.train, cost(spec));
+    let train = &spec.train;
     vec![
-        format!(
-            "{} {}, growth {}, C=G {}; {} FLOPs, {} parameters (converted {}, {})",
-            model.arch,
-            model.stages,
-            model.growth,
-            condense_and_groups(spec),
-            flops(cost.flops),
-            params(cost.params),
-            flops(cost.converted_flops),
-            params(cost.converted_params),
-        ),
+        network(spec),
         format!(
             "{}, {} epochs of batches of {}, lr {} {}, seed {}, {}",
             spec.data.dataset,
@@ -103,6 +93,26 @@ fn about(spec: &Spec) -> Vec<String> {
         ),
         paint(DIM, &format!("spec {}", spec.hash())),
     ]
+}
+
+/// What it is and costs: `condensenet 14-14-14, growth 8-16-32, C=G 4; 65.8M FLOPs, 0.52M parameters (converted …)`.
+fn network(spec: &Spec) -> String {
+    let (model, cost) = (&spec.model, cost(spec));
+    let mut line = model.arch.to_string();
+    if model.arch.is_dense() {
+        line.push_str(&format!(
+            " {}, growth {}, C=G {}",
+            model.stages,
+            model.growth,
+            condense_and_groups(spec)
+        ));
+    }
+    line.push_str(&format!("; {} FLOPs, {} parameters", flops(cost.flops), params(cost.params)));
+    if model.arch.condenses() {
+        let (flops, params) = (flops(cost.converted_flops), params(cost.converted_params));
+        line.push_str(&format!(" (converted {flops}, {params})"));
+    }
+    line
 }
 
 fn figure_lines(figures: &Figures, spec: Option<&Spec>) -> Vec<String> {

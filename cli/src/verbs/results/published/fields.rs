@@ -24,9 +24,11 @@ fn fields(filled: &Filled, line: &Line, measured: &[Option<Row>], provenance: bo
         ("model".to_owned(), Field::Text(line.label.to_owned())),
         ("flops".to_owned(), Field::Whole(flops)),
         ("published_flops".to_owned(), Field::Whole(from_millions(line.published_flops_m))),
-        ("params".to_owned(), Field::Whole(params)),
-        ("published_params".to_owned(), Field::Whole(from_millions(line.published_params_m))),
     ];
+    if let Some(published) = line.published_params_m {
+        all.push(("params".to_owned(), Field::Whole(params)));
+        all.push(("published_params".to_owned(), Field::Whole(from_millions(published))));
+    }
     for (place, prefix) in filled.table.places.iter().enumerate() {
         let row = measured.get(place).and_then(Option::as_ref);
         for column in filled.table.columns.iter().filter(|column| column.place == place) {
@@ -38,6 +40,10 @@ fn fields(filled: &Filled, line: &Line, measured: &[Option<Row>], provenance: bo
             let value = row.filter(|r| !r.seeds.is_empty()).map(column.value);
             all.push((format!("{prefix}{}", column.name), value.unwrap_or(Field::Text(String::new()))));
         }
+    }
+    if let Some(published) = line.published_time_s {
+        all.push(("time_s".to_owned(), Field::Seconds(None)));
+        all.push(("published_time_s".to_owned(), Field::Seconds(Some(published))));
     }
     all
 }

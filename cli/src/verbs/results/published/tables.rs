@@ -17,6 +17,8 @@ pub enum Name {
     Cifar,
     /// Model, FLOPs, Params, Top-1, Top-5
     Imagenet,
+    /// Model, FLOPs, Top-1, Time(s)
+    Inference,
 }
 
 impl Name {
@@ -25,6 +27,7 @@ impl Name {
         match self {
             Name::Cifar => "cifar",
             Name::Imagenet => "imagenet",
+            Name::Inference => "inference",
         }
     }
 }
@@ -88,13 +91,17 @@ impl Column {
     }
 }
 
-/// Which count of multiply-adds and parameters the paper prints.
+/// What the paper counts of a network: not of each the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counted {
-    /// Of the network as it is trained.
+    /// Convolutions, classifier, ReLUs and poolings ([`cnx_proto::cost`]), of the network as it is trained.
     Trained,
-    /// Of the network after conversion.
+    /// The same of the network after conversion.
     Converted,
+    /// Convolutions and fully connected layers.
+    MultiplyAdds,
+    /// Convolutions alone.
+    Convolutions,
 }
 
 impl Counted {
@@ -103,6 +110,8 @@ impl Counted {
         match self {
             Counted::Trained => (cost.flops, cost.params),
             Counted::Converted => (cost.converted_flops, cost.converted_params),
+            Counted::MultiplyAdds => (cost.multiply_adds, cost.params),
+            Counted::Convolutions => (cost.conv_multiply_adds, cost.params),
         }
     }
 }
@@ -113,9 +122,12 @@ pub struct Line {
     /// The model, as the paper calls it.
     pub label: &'static str,
     pub counted: Counted,
-    /// Multiply-adds and parameters as the paper prints them, in millions.
+    /// Multiply-adds as the paper prints them, in millions.
     pub published_flops_m: f64,
-    pub published_params_m: f64,
+    /// Parameters as the paper prints them, in millions; none in a table without that column.
+    pub published_params_m: Option<f64>,
+    /// Seconds an image as the paper prints them; none in a table without that column.
+    pub published_time_s: Option<f64>,
     /// An experiment a place; the order is that of the table's places.
     pub specs: Vec<Spec>,
 }
@@ -127,7 +139,7 @@ impl Line {
     }
 }
 
-/// A table.
+/// A table. Either all of its lines have parameters (or times), or none.
 pub struct Table {
     pub name: Name,
     pub title: &'static str,
@@ -137,6 +149,18 @@ pub struct Table {
     pub lines: Vec<Line>,
     /// What a reader must know to compare, a sentence a line.
     pub notes: &'static [&'static str],
+}
+
+impl Table {
+    /// Whether it has a column of parameters.
+    pub fn has_params(&self) -> bool {
+        self.lines.iter().any(|line| line.published_params_m.is_some())
+    }
+
+    /// Whether it has a column of times.
+    pub fn has_times(&self) -> bool {
+        self.lines.iter().any(|line| line.published_time_s.is_some())
+    }
 }
 
 macro_rules! config {
@@ -160,6 +184,7 @@ pub fn table(name: Name) -> Result<Table> {
     match name {
         Name::Cifar => cifar(),
         Name::Imagenet => imagenet(),
+        Name::Inference => inference(),
     }
 }
 
@@ -192,7 +217,14 @@ fn cifar() -> Result<Table> {
         let on_cifar100 = || Override::new("data.dataset", "cifar100".into());
         let hundred = hundred.map_or_else(|| spec(ten, &[on_cifar100()]), |config| spec(config, &[]))?;
         let specs = vec![spec(ten, &[])?, hundred];
-        Ok(Line { label, counted: Counted::Trained, published_flops_m, published_params_m, specs })
+        Ok(Line {
+            label,
+            counted: Counted::Trained,
+            published_flops_m,
+            published_params_m: Some(published_params_m),
+            published_time_s: None,
+            specs,
+        })
     };
     Ok(Table {
         name: Name::Cifar,
@@ -210,19 +242,22 @@ fn cifar() -> Result<Table> {
     })
 }
 
-/// CondenseNet-74 on ImageNet: a row each of two tables.
-fn condensenet_74() -> Result<[Line; 2]> {
-    let line = |label, published_flops_m, published_params_m, config| -> Result<Line> {
-        let specs = vec![spec(config, &[])?];
-        Ok(Line { label, counted: Counted::Converted, published_flops_m, published_params_m, specs })
-    };
-    Ok([
-        line("CondenseNet-74 (C=G=4)", 529.0, 4.8, config!("imagenet/condensenet-74-g4.toml"))?,
-        line("CondenseNet-74 (C=G=8)", 274.0, 2.9, config!("imagenet/condensenet-74-g8.toml"))?,
-    ])
-}
+const CONDENSENET_74: [(&str, f64, Config); 2] = [
+    ("CondenseNet-74 (C=G=4)", 529.0, config!("imagenet/condensenet-74-g4.toml")),
+    ("CondenseNet-74 (C=G=8)", 274.0, config!("imagenet/condensenet-74-g8.toml")),
+];
 
 fn imagenet() -> Result<Table> {
+    let line = |((label, published_flops_m, config), published_params_m)| {
+        Ok(Line {
+            label,
+            counted: Counted::Converted,
+            published_flops_m,
+            published_params_m: Some(published_params_m),
+            published_time_s: None,
+            specs: vec![spec(config, &[])?],
+        })
+    };
     Ok(Table {
         name: Name::Imagenet,
         title: "CondenseNet on ImageNet, error %",
@@ -231,8 +266,41 @@ fn imagenet() -> Result<Table> {
             Column { header: "Top-1", place: 0, error: Error::Top1 },
             Column { header: "Top-5", place: 0, error: Error::Top5 },
         ],
-        lines: condensenet_74()?.into(),
+        lines: CONDENSENET_74.into_iter().zip([4.8, 2.9]).map(line).collect::<Result<_>>()?,
         notes: &["FLOPs and Params are those after conversion, as published."],
+    })
+}
+
+fn inference() -> Result<Table> {
+    let [g4, g8] = CONDENSENET_74;
+    let rows = [
+        (("VGG-16", 15_300.0, config!("imagenet/vgg-16.toml")), Counted::Convolutions, 354.0),
+        (("ResNet-18", 1818.0, config!("imagenet/resnet-18.toml")), Counted::Trained, 8.14),
+        (("1.0 MobileNet-224", 569.0, config!("imagenet/mobilenet.toml")), Counted::MultiplyAdds, 1.96),
+        (g4, Counted::Converted, 1.89),
+        (g8, Counted::Converted, 0.99),
+    ];
+    let line = |((label, published_flops_m, config), counted, published_time_s)| {
+        Ok(Line {
+            label,
+            counted,
+            published_flops_m,
+            published_params_m: None,
+            published_time_s: Some(published_time_s),
+            specs: vec![spec(config, &[])?],
+        })
+    };
+    Ok(Table {
+        name: Name::Inference,
+        title: "Inference on ImageNet, top-1 error % and seconds an image",
+        places: &[""],
+        columns: &[Column { header: "Top-1", place: 0, error: Error::Top1 }],
+        lines: rows.into_iter().map(line).collect::<Result<_>>()?,
+        notes: &[
+            "FLOPs as published: of VGG-16 its convolutions alone, of MobileNet these and the classifier,",
+            "of ResNet-18 and CondenseNet (after conversion) these, the ReLUs and the poolings.",
+            "The published times are an ARM processor's.",
+        ],
     })
 }
 
@@ -244,28 +312,27 @@ mod tests {
         Name::value_variants().iter().map(|&name| table(name).unwrap())
     }
 
-    /// In as many decimals as were printed.
-    fn as_printed(count: u64, printed_m: f64) -> String {
+    /// In as many digits as were printed.
+    fn as_printed(count: u64, printed_m: f64) -> f64 {
         let decimals = printed_m.to_string().split_once('.').map_or(0, |(_, digits)| digits.len());
-        format!("{:.decimals$}", count as f64 / 1e6)
+        // VGG-16's 15300M has three digits.
+        let step = if printed_m > 1e4 { 100.0 } else { 0.1f64.powi(decimals as i32) };
+        (count as f64 / 1e6 / step).round() * step
     }
 
     #[test]
     fn the_counted_costs_are_those_printed() {
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
         for line in all().flat_map(|table| table.lines) {
             let (flops, params) = line.cost();
-            assert_eq!(
-                as_printed(flops, line.published_flops_m),
-                line.published_flops_m.to_string(),
-                "{}",
+            assert!(
+                near(as_printed(flops, line.published_flops_m), line.published_flops_m),
+                "{} {flops}",
                 line.label
             );
-            assert_eq!(
-                as_printed(params, line.published_params_m),
-                line.published_params_m.to_string(),
-                "{}",
-                line.label
-            );
+            if let Some(printed) = line.published_params_m {
+                assert!(near(as_printed(params, printed), printed), "{} {params}", line.label);
+            }
         }
     }
 
@@ -282,6 +349,7 @@ mod tests {
         assert_eq!(published(Name::Cifar, 0), ten);
         assert_eq!(published(Name::Cifar, 1), [None, None, Some(23.64), None, None, None, Some(18.47)]);
         assert_eq!(published(Name::Imagenet, 0), [26.2, 29.0].map(Some));
+        assert_eq!(published(Name::Inference, 0), [28.5, 30.2, 29.4, 26.2, 29.0].map(Some));
     }
 
     #[test]

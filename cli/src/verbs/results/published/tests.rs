@@ -209,6 +209,29 @@ fn provenance_adds_columns_to_each_place() {
     assert!(text.lines().nth(1).unwrap().contains(",1 2 3,1 1 1,"), "{text}");
 }
 
+#[test]
+fn the_table_of_inference_has_times_and_no_parameters() {
+    let filled = filled(Name::Inference, &[done(1, CONFIG_G8, &[], 29.4)]);
+    let text = anstream::adapter::strip_str(&text::people(&filled, false, None)).to_string();
+    let expected = "
+  Model                      FLOPs  Top-1  published      Δ  converted  Time(s)  published
+  VGG-16                  15346.6M  –          28.50                    –              354
+  ResNet-18                1818.2M  –          30.20                    –             8.14
+  1.0 MobileNet-224         568.7M  –          29.40                    –             1.96
+  CondenseNet-74 (C=G=4)    529.3M  –          26.20                    –             1.89
+  CondenseNet-74 (C=G=8)    274.2M  29.40      29.00  +0.40  29.42      –             0.99
+";
+    assert!(text.contains(expected), "{text}");
+    let csv = String::from_utf8(fields::csv(&filled, false).unwrap()).unwrap();
+    let lines: Vec<&str> = csv.lines().collect();
+    assert!(
+        lines[0].starts_with("model,flops,published_flops,top1_error,")
+            && lines[0].ends_with(",time_s,published_time_s")
+    );
+    assert_eq!(lines[1], "VGG-16,15346630656,15300000000,,,28.50,,,,,0,,354");
+    assert_eq!(lines[5], "CondenseNet-74 (C=G=8),274233480,274000000,29.40,,29.00,0.40,29.42,,0,1,,0.99");
+}
+
 proptest! {
     /// Whatever is submitted in whatever order, the same experiments make the same table.
     #[test]

@@ -1,10 +1,10 @@
 //! A published table for people, and in Markdown: the paper's columns, each error beside the published one.
 
 use super::matching::{Filled, NearMiss};
-use super::tables::Line;
+use super::tables::{self, Line};
 use crate::term::format::{error, flops, params};
 use crate::term::style::{BOLD, DIM, paint};
-use crate::term::table::{self, Cell, Left, Right, Table};
+use crate::term::table::{Cell, Column, Left, Right, Table};
 use crate::verbs::results::rows::Row;
 use crate::verbs::results::table::{markdown_line, mean, measured, provenance_lines};
 
@@ -15,7 +15,9 @@ const UNMEASURED: &str = "–";
 pub fn people(filled: &Filled, provenance: bool, width: Option<usize>) -> String {
     let mut out = paint(BOLD, filled.table.title);
     out.push_str("   (mean ± deviation over seeds)\n\n");
-    for line in table(filled).lines(width.map(|w| w.saturating_sub(2))) {
+    let mut table = Table::new(&columns(&filled.table));
+    lines(filled).for_each(|cells| table.row(cells));
+    for line in table.lines(width.map(|w| w.saturating_sub(2))) {
         out.push_str(&format!("  {line}\n"));
     }
     out.push('\n');
@@ -28,43 +30,52 @@ pub fn people(filled: &Filled, provenance: bool, width: Option<usize>) -> String
     out
 }
 
-/// On a narrow terminal the converted errors go first, then the costs.
-fn table(filled: &Filled) -> Table {
-    let mut columns = vec![
-        table::Column("Model", Left, 0),
-        table::Column("FLOPs", Right, 2),
-        table::Column("Params", Right, 3),
-    ];
-    for column in filled.table.columns {
+/// The columns: the paper's, and beside each error the published one, the difference and the converted model's. On a narrow
+/// terminal the latter go first, then the costs.
+fn columns(of: &tables::Table) -> Vec<Column> {
+    let mut columns = vec![Column("Model", Left, 0), Column("FLOPs", Right, 2)];
+    columns.extend(of.has_params().then_some(Column("Params", Right, 3)));
+    for column in of.columns {
         columns.extend([
-            table::Column(column.header, Left, 0),
-            table::Column("published", Right, 0),
-            table::Column("Δ", Right, 0),
-            table::Column("converted", Left, 4),
+            Column(column.header, Left, 0),
+            Column("published", Right, 0),
+            Column("Δ", Right, 0),
+            Column("converted", Left, 4),
         ]);
     }
-    let mut table = Table::new(&columns);
-    for (line, measured) in filled.table.lines.iter().zip(&filled.measured) {
-        table.row(cells(filled, line, measured));
+    if of.has_times() {
+        columns.extend([Column("Time(s)", Left, 0), Column("published", Right, 1)]);
     }
-    table
+    columns
 }
 
-fn cells(filled: &Filled, line: &Line, rows: &[Option<Row>]) -> Vec<Cell> {
+/// A line's cells: one a column.
+fn cells(of: &tables::Table, line: &Line, rows: &[Option<Row>]) -> Vec<Cell> {
+    let unmeasured = || Cell::new(UNMEASURED, DIM);
+    let published = |text: Option<String>| Cell::new(text.unwrap_or_default(), DIM);
     let (multiply_adds, parameters) = line.cost();
-    let mut cells: Vec<Cell> =
-        vec![line.label.into(), flops(multiply_adds).into(), params(parameters).into()];
-    for column in filled.table.columns {
+    let mut cells: Vec<Cell> = vec![line.label.into(), flops(multiply_adds).into()];
+    cells.extend(of.has_params().then(|| params(parameters).into()));
+    for column in of.columns {
         let row = rows.get(column.place).and_then(Option::as_ref);
         let shown = row.map(|r| measured(r, column.measured(r))).filter(|cell| !cell.is_empty());
         cells.extend([
-            shown.unwrap_or_else(|| Cell::new(UNMEASURED, DIM)),
-            Cell::new(column.published(line).map(error).unwrap_or_default(), DIM),
+            shown.unwrap_or_else(unmeasured),
+            published(column.published(line).map(error)),
             column.delta(line, row).map(signed).unwrap_or_default().into(),
             mean(row.and_then(|r| column.converted(r))).into(),
         ]);
     }
+    if of.has_times() {
+        cells.extend([unmeasured(), published(line.published_time_s.map(|s| s.to_string()))]);
+    }
     cells
+}
+
+/// The lines, each with its cells.
+fn lines(filled: &Filled) -> impl Iterator<Item = Vec<Cell>> {
+    let lines = filled.table.lines.iter().zip(&filled.measured);
+    lines.map(|(line, rows)| cells(&filled.table, line, rows))
 }
 
 /// `+0.09`; a difference that rounds to nothing has no sign.
@@ -102,16 +113,12 @@ fn provenance_of_all(filled: &Filled, out: &mut String) {
 
 /// The same columns and notes; the provenance as it is for people.
 pub fn markdown(filled: &Filled, provenance: bool) -> String {
-    let mut header = vec!["Model", "FLOPs", "Params"];
-    for column in filled.table.columns {
-        header.extend([column.header, "published", "Δ", "converted"]);
-    }
-    let header: Vec<String> = header.into_iter().map(str::to_owned).collect();
+    let header: Vec<String> = columns(&filled.table).iter().map(|column| column.0.to_owned()).collect();
     let rule =
         header.iter().enumerate().map(|(i, _)| if i == 0 { "---" } else { "---:" }.to_owned()).collect();
     let mut out = markdown_line(header) + &markdown_line(rule);
-    for (line, rows) in filled.table.lines.iter().zip(&filled.measured) {
-        out.push_str(&markdown_line(cells(filled, line, rows).into_iter().map(Cell::into_text).collect()));
+    for cells in lines(filled) {
+        out.push_str(&markdown_line(cells.into_iter().map(Cell::into_text).collect()));
     }
     out.push('\n');
     notes(filled).into_iter().for_each(|note| out.push_str(&format!("- {note}\n")));
