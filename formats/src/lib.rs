@@ -2,8 +2,9 @@
 //! one format to another needs none.
 //!
 //! Start at [`StateDict`], what every format here is read to and written from; [`safetensors`] is our own, [`pth`]
-//! PyTorch's.
+//! PyTorch's, [`onnx`] everybody's.
 
+pub mod onnx;
 mod pickle;
 pub mod pth;
 pub mod safetensors;
