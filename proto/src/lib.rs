@@ -1,13 +1,15 @@
 //! The contract of cnx, shared by coordinator, worker and CLI. No IO, no async.
 //!
 //! Read in this order: [`spec`] (what an experiment is), [`recipe`] (what it is where a file leaves it unsaid),
-//! [`file`] (its TOML form), [`validate`], [`sweep`] (many at once), [`architecture`] and [`cost`] (what it means,
+//! [`file`] (its TOML form), [`validate`], [`sweep`] (many at once), [`job`] (one that takes a model from a file),
+//! [`architecture`] and [`cost`] (what it means,
 //! in layers and integers), then [`v1`] (the services, told in `cnx.proto`) and [`names`].
 
 pub mod architecture;
 pub mod cost;
 pub mod dashed;
 pub mod file;
+pub mod job;
 pub mod names;
 pub mod problems;
 pub mod random;

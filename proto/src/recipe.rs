@@ -20,7 +20,7 @@ pub fn recipe(arch: Arch, dataset: Dataset) -> Spec {
             augment: true,
         },
         train: train(dataset),
-        run: Run { steps: default_steps(arch) },
+        run: Run { steps: default_steps(arch), from: None, from_sha256: None },
         resources: Resources { gpus: 0, threads: 0, max_attempts: 10 },
         published: Published::default(),
     }
@@ -59,6 +59,6 @@ fn train(dataset: Dataset) -> Train {
 }
 
 /// Everything for a network that condenses; without learned group convolutions there is nothing to convert.
-fn default_steps(arch: Arch) -> Vec<Step> {
+pub(crate) fn default_steps(arch: Arch) -> Vec<Step> {
     if arch.condenses() { Step::ALL.to_vec() } else { vec![Step::Train, Step::Evaluate] }
 }

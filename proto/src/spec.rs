@@ -146,6 +146,13 @@ section! {
     Run {
         /// Of train, evaluate, convert, evaluate-converted; each needs the ones before it.
         steps: Vec<Step>,
+        /// A model to work with instead of training one ([`crate::job`]): the absolute path of a file on the worker,
+        /// or the name of an artifact.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
+        /// SHA-256 of that file, in hexadecimal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from_sha256: Option<String>,
     }
 }
 
@@ -331,7 +338,7 @@ impl Spec {
     }
 
     /// SHA-256, in hexadecimal, of all that decides the figures. Left out: the name, the published figures,
-    /// where the data lies, threads of the loader, and resources.
+    /// where the data and a given model lie, threads of the loader, and resources.
     pub fn hash(&self) -> String {
         self.hash_of(self.train.seed)
     }
@@ -347,6 +354,7 @@ impl Spec {
         spec.train.seed = seed;
         spec.data.root = None;
         spec.data.workers = 0;
+        spec.run.from = None;
         let decisive = serde_json::json!({
             "model": spec.model, "data": spec.data, "train": spec.train, "run": spec.run,
         });

@@ -278,14 +278,56 @@ fn training(spec: &Spec, found: &mut Findings) {
 fn steps(run: &Run, arch: Arch, found: &mut Findings) {
     let has = |step| run.steps.contains(&step);
     let key = "run.steps";
-    found.require(has(Step::Train), key, || "must start with train: an attempt makes its own model".into());
     found.require(run.steps.is_sorted() && run.steps.windows(2).all(|w| w[0] != w[1]), key, || {
         "must name each step once, in this order: train, evaluate, convert, evaluate-converted".into()
     });
-    found.require(has(Step::Convert) || !has(Step::EvaluateConverted), key, || {
-        "names evaluate-converted, which needs convert before it".into()
-    });
     found.require(arch.condenses() || !has(Step::Convert), key, || {
         format!("names convert, but {arch} has no learned group convolutions to convert")
+    });
+    match &run.from {
+        Some(from) => steps_of_a_job(run, from, found),
+        None => {
+            found.require(has(Step::Train), key, || {
+                "must start with train: an attempt makes its own model, unless run.from gives one".into()
+            });
+            found.require(has(Step::Convert) || !has(Step::EvaluateConverted), key, || {
+                "names evaluate-converted, which needs convert before it".into()
+            });
+            found.require(run.from_sha256.is_none(), "run.from_sha256", || {
+                "is the hash of a model that run.from names; give both or neither".into()
+            });
+        }
+    }
+}
+
+fn steps_of_a_job(run: &Run, from: &str, found: &mut Findings) {
+    let has = |step| run.steps.contains(&step);
+    let key = "run.steps";
+    found.require(!run.steps.is_empty(), key, || {
+        "names nothing to do with the model of run.from; e.g. steps = [\"evaluate\"]".into()
+    });
+    found.require(!has(Step::Train), key, || {
+        "names train, but run.from gives the model already; leave train out".into()
+    });
+    // A file holds one model: as trained, or converted.
+    let both = has(Step::Evaluate) && has(Step::EvaluateConverted) && !has(Step::Convert);
+    found.require(!both, key, || {
+        "names evaluate and evaluate-converted, but no convert between them; of a converted model evaluate-converted \
+         alone is right"
+            .into()
+    });
+    found.require(crate::job::is_place(from), "run.from", || {
+        format!("is the absolute path of a file on the worker, or the name of an artifact, found {from:?}")
+    });
+    let is_hash =
+        |hash: &String| hash.len() == 64 && hash.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
+    found.require(run.from_sha256.as_ref().is_some_and(is_hash), "run.from_sha256", || {
+        match &run.from_sha256 {
+            None => {
+                "is missing: run.from needs it, so that the figures are of that file; sha256sum prints it"
+                    .into()
+            }
+            Some(hash) => format!("must be 64 hexadecimal digits in lower case, found {hash:?}"),
+        }
     });
 }

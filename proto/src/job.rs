@@ -1,0 +1,210 @@
+//! Jobs: experiments that take a model from a file instead of training one, to evaluate or to convert it.
+//!
+//! A job is a spec like any other: the model's own, with `run.from` saying where the file is, `run.from_sha256` which bytes
+//! it must have, and `run.steps` what to do with it. Of a model as trained these are evaluate, convert and
+//! evaluate-converted; of one that is converted already, evaluate-converted alone.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use crate::recipe::default_steps;
+use crate::spec::{Run, Spec, Step};
+use crate::v1::Errors;
+
+/// The folder of artifacts: the name of one starts with it, a path on a worker does not.
+const ARTIFACTS: &str = "experiments/";
+
+/// Names may be so long ([`crate::validate::is_name`]).
+const LONGEST_NAME: usize = 128;
+
+/// Whether `run.from` can name a file: an absolute path, or an artifact's name.
+pub(crate) fn is_place(from: &str) -> bool {
+    let climbs = from.split('/').any(|part| part == "..");
+    !from.contains('\0') && (from.starts_with('/') || (is_artifact(from) && !climbs))
+}
+
+/// Whether `run.from` names an artifact, rather than a file by its path on the worker.
+pub fn is_artifact(from: &str) -> bool {
+    from.starts_with(ARTIFACTS)
+}
+
+impl Spec {
+    /// Whether it takes a model from a file instead of training one.
+    pub fn is_job(&self) -> bool {
+        self.run.from.is_some()
+    }
+
+    /// The job that takes these steps with a model of this spec. It is named after both, so that a name that selected
+    /// experiments before still selects the same.
+    pub fn job(&self, steps: Vec<Step>, from: String, sha256: String) -> Spec {
+        let mut job = self.of_model();
+        let suffix = suffix(&steps);
+        job.name.truncate(LONGEST_NAME - suffix.len());
+        job.name.push_str(suffix);
+        if !steps.iter().any(|step| matches!(step, Step::Evaluate | Step::EvaluateConverted)) {
+            // Converting is arithmetic of the host.
+            job.resources.gpus = 0;
+        }
+        job.run = Run { steps, from: Some(from), from_sha256: Some(sha256) };
+        job
+    }
+
+    /// What a model's file says of it: of a job, the spec of the model that it was given.
+    pub fn of_model(&self) -> Spec {
+        let mut spec = self.clone();
+        if spec.is_job() {
+            let suffix = suffix(&spec.run.steps);
+            if let Some(name) = spec.name.strip_suffix(suffix).filter(|name| !name.is_empty()) {
+                spec.name = name.to_owned();
+            }
+            spec.run = Run { steps: default_steps(spec.model.arch), from: None, from_sha256: None };
+        }
+        spec
+    }
+}
+
+fn suffix(steps: &[Step]) -> &'static str {
+    if steps.contains(&Step::Convert) { "-convert" } else { "-evaluate" }
+}
+
+/// What evaluating one model tells: in place and as a job in the same words and digits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Its errors on the test images.
+    pub errors: Errors,
+    /// Whether it is converted.
+    pub converted: bool,
+}
+
+impl Evaluation {
+    fn form(&self) -> &'static str {
+        if self.converted { "converted" } else { "large" }
+    }
+
+    /// The JSON form; errors in per cent.
+    pub fn to_json(&self) -> Value {
+        let Errors { loss, top1_error, top5_error, images } = &self.errors;
+        json!({
+            "loss": loss, "top1_error": top1_error, "top5_error": top5_error, "images": images,
+            "model": self.form(),
+        })
+    }
+}
+
+impl fmt::Display for Evaluation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Errors { loss, top1_error, top5_error, images } = &self.errors;
+        let form = self.form();
+        write!(
+            f,
+            "{form} model, {images} images: top-1 error {top1_error:.2} %, top-5 error {top5_error:.2} %, loss {loss:.4}"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::parse;
+
+    fn model(name: &str) -> Spec {
+        let text = format!(
+            "name = \"{name}\"\n[model]\narch = \"condensenet\"\nstages = \"8-8-8\"\ngrowth = \"8-16-32\"\n\
+             [data]\ndataset = \"cifar10\"\n[resources]\ngpus = 1\n"
+        );
+        parse("mine.toml", &text, &[]).unwrap()
+    }
+
+    fn job(steps: &[Step]) -> Spec {
+        model("mine").job(steps.to_vec(), "/models/mine.safetensors".to_owned(), "0".repeat(64))
+    }
+
+    fn refusal(spec: &Spec) -> String {
+        Spec::from_json(&spec.to_json()).unwrap_err()
+    }
+
+    #[test]
+    fn a_job_knows_the_spec_of_its_model() {
+        for steps in
+            [&[Step::Evaluate][..], &[Step::Convert, Step::EvaluateConverted], &[Step::EvaluateConverted]]
+        {
+            let job = job(steps);
+            assert_eq!(Spec::from_json(&job.to_json()).unwrap(), job);
+            assert_eq!(Spec { resources: model("mine").resources, ..job.of_model() }, model("mine"));
+        }
+        assert_eq!(job(&[Step::Evaluate]).name, "mine-evaluate");
+        assert_eq!(job(&[Step::Convert]).name, "mine-convert");
+        let again = job(&[Step::Convert]).job(vec![Step::EvaluateConverted], "/m".to_owned(), "1".repeat(64));
+        assert_eq!(again.name, "mine-evaluate");
+    }
+
+    #[test]
+    fn a_name_that_is_as_long_as_can_be_stays_a_name() {
+        let job = model(&"n".repeat(128)).job(vec![Step::Evaluate], "/m".to_owned(), "0".repeat(64));
+        assert!(crate::validate::is_name(&job.name), "{}", job.name);
+    }
+
+    #[test]
+    fn only_what_needs_the_device_asks_for_one() {
+        assert_eq!(job(&[Step::Evaluate]).resources.gpus, 1);
+        assert_eq!(job(&[Step::Convert]).resources.gpus, 0);
+    }
+
+    #[test]
+    fn the_hash_is_of_the_bytes_and_not_of_where_they_lie() {
+        let here = job(&[Step::Evaluate]);
+        let mut elsewhere = here.clone();
+        elsewhere.run.from = Some("experiments/3/final.safetensors".to_owned());
+        assert_eq!(here.hash(), elsewhere.hash());
+        let mut other = here.clone();
+        other.run.from_sha256 = Some("1".repeat(64));
+        assert_ne!(here.hash(), other.hash());
+        assert_ne!(here.group_hash(), other.group_hash());
+        assert_ne!(here.hash(), job(&[Step::Convert]).hash());
+        assert_ne!(here.group_hash(), model("mine").group_hash());
+    }
+
+    #[test]
+    fn steps_that_no_file_allows_are_refused() {
+        for (steps, expected) in [
+            (&[][..], "run.steps names nothing to do"),
+            (&[Step::Train, Step::Evaluate], "run.steps names train, but run.from gives the model"),
+            (&[Step::Evaluate, Step::EvaluateConverted], "no convert between them"),
+            (&[Step::Convert, Step::Evaluate], "must name each step once, in this order"),
+        ] {
+            assert!(refusal(&job(steps)).contains(expected), "{steps:?}: {}", refusal(&job(steps)));
+        }
+        let mut densenet = job(&[Step::Convert]);
+        (densenet.model.arch, densenet.model.condense_factor) = (crate::spec::Arch::DenseNet, 1);
+        assert!(
+            refusal(&densenet).contains("densenet has no learned group convolutions"),
+            "{}",
+            refusal(&densenet)
+        );
+    }
+
+    #[test]
+    fn a_model_is_named_by_a_place_and_its_hash() {
+        let with = |from: Option<&str>, sha256: Option<&str>| {
+            let mut spec = job(&[Step::Evaluate]);
+            (spec.run.from, spec.run.from_sha256) = (from.map(str::to_owned), sha256.map(str::to_owned));
+            spec
+        };
+        let hash = "0".repeat(64);
+        for from in ["mine.safetensors", "experiments/../../etc/passwd", "", "/a\0b"] {
+            assert!(
+                refusal(&with(Some(from), Some(&hash))).contains("run.from is the absolute path"),
+                "{from:?}"
+            );
+        }
+        assert!(
+            Spec::from_json(&with(Some("experiments/3/final.safetensors"), Some(&hash)).to_json()).is_ok()
+        );
+        assert!(refusal(&with(Some("/m"), None)).contains("run.from_sha256 is missing"));
+        assert!(refusal(&with(Some("/m"), Some("abc"))).contains("64 hexadecimal digits"));
+        let mut neither = model("mine");
+        neither.run.from_sha256 = Some(hash);
+        assert!(refusal(&neither).contains("give both or neither"));
+    }
+}
