@@ -30,7 +30,7 @@ pub fn write(state: &StateDict) -> Result<Vec<u8>, String> {
 /// # Errors
 /// What is wrong with them, in words.
 pub fn read(bytes: &[u8]) -> Result<StateDict, String> {
-    let malformed = |error| format!("not a whole safetensors file: {error}");
+    let malformed = |error| format!("not a whole safetensors file: {error}{}", advice(bytes));
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
     let spec_json = metadata.metadata().as_ref().and_then(|metadata| metadata.get(SPEC).cloned());
     let file = SafeTensors::deserialize(bytes).map_err(malformed)?;
@@ -42,6 +42,15 @@ pub fn read(bytes: &[u8]) -> Result<StateDict, String> {
         state.tensors.insert(name.to_owned(), array.map_err(|error| format!("{name}: {error}"))?);
     }
     Ok(state)
+}
+
+/// What else the bytes may be, and what then helps. A zip archive and a pickle are what PyTorch saves.
+fn advice(bytes: &[u8]) -> &'static str {
+    if bytes.starts_with(b"PK") || bytes.starts_with(b"\x80") {
+        "; it looks like a checkpoint of PyTorch, which `cnx import` makes a safetensors file of"
+    } else {
+        ""
+    }
 }
 
 fn element(dtype: Dtype) -> Element {
@@ -83,6 +92,14 @@ mod tests {
         assert_eq!(read(&write(&state).unwrap()).unwrap(), state);
         let nameless = StateDict { spec_json: None, ..state };
         assert_eq!(read(&write(&nameless).unwrap()).unwrap(), nameless);
+    }
+
+    #[test]
+    fn a_checkpoint_of_pytorch_is_sent_to_the_import() {
+        for bytes in [&b"PK\x03\x04 a zip archive"[..], b"\x80\x02\x8a\x0a a pickle"] {
+            assert!(read(bytes).unwrap_err().contains("`cnx import`"), "{:?}", read(bytes));
+        }
+        assert!(!read(b"{}").unwrap_err().contains("import"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use crate::architecture::Form;
 use crate::recipe::default_steps;
 use crate::spec::{Run, Spec, Step};
 use crate::v1::Errors;
@@ -73,21 +74,17 @@ fn suffix(steps: &[Step]) -> &'static str {
 pub struct Evaluation {
     /// Its errors on the test images.
     pub errors: Errors,
-    /// Whether it is converted.
-    pub converted: bool,
+    /// As trained, or converted.
+    pub form: Form,
 }
 
 impl Evaluation {
-    fn form(&self) -> &'static str {
-        if self.converted { "converted" } else { "large" }
-    }
-
     /// The JSON form; errors in per cent.
     pub fn to_json(&self) -> Value {
         let Errors { loss, top1_error, top5_error, images } = &self.errors;
         json!({
             "loss": loss, "top1_error": top1_error, "top5_error": top5_error, "images": images,
-            "model": self.form(),
+            "model": self.form.as_str(),
         })
     }
 }
@@ -95,7 +92,7 @@ impl Evaluation {
 impl fmt::Display for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Errors { loss, top1_error, top5_error, images } = &self.errors;
-        let form = self.form();
+        let form = self.form;
         write!(
             f,
             "{form} model, {images} images: top-1 error {top1_error:.2} %, top-5 error {top5_error:.2} %, loss {loss:.4}"

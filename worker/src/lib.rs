@@ -8,7 +8,7 @@
 //! - [`model`]: CondenseNet, DenseNet, learned group convolutions
 //! - [`train`]: the loop; [`condensing`], [`learning_rate`] (pure), [`optimizer`]
 //! - [`evaluate`], [`convert`]
-//! - [`checkpoint`], [`tensor_file`], [`artifacts`]: what is saved, as what, where
+//! - [`checkpoint`], [`tensor_file`], [`artifacts`]: what is saved, as what, where; [`model_file`]: a model that is given
 //! - [`agent`]: the other process: attaches to the coordinator and supervises one child a lease
 //! - [`reporter`]: what the attempt tells the agent; [`failure`], [`stop`]
 
@@ -24,6 +24,7 @@ pub mod evaluate;
 pub mod failure;
 pub mod learning_rate;
 pub mod model;
+pub mod model_file;
 pub mod optimizer;
 pub mod pipeline;
 pub mod reporter;

@@ -1,4 +1,5 @@
-//! One attempt: data → model → train → evaluate → convert → evaluate the converted.
+//! One attempt: data → model → train → evaluate → convert → evaluate the converted. A job is given its model, and trains
+//! none.
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ use crate::device;
 use crate::evaluate::evaluate;
 use crate::failure::{Failure, Result};
 use crate::model::{Form, Network};
+use crate::model_file::ModelFile;
 use crate::optimizer::Sgd;
 use crate::reporter::{Reporter, log};
 use crate::stop::Stop;
@@ -70,8 +72,14 @@ struct Prepared {
     threads: u32,
     data: Data,
     network: Network,
-    optimizer: Sgd,
     keeper: Keeper,
+    /// None of a job.
+    training: Option<Training>,
+}
+
+/// What only a training needs.
+struct Training {
+    optimizer: Sgd,
     record: Record,
     resumed_from: String,
 }
@@ -82,7 +90,13 @@ fn prepare(assign: &Assign, here: &Surroundings, reporter: &mut Reporter) -> Res
     reporter.progress(phase(&spec, Phase::Prepare, 0, 0));
     let threads = if spec.resources.threads > 0 { spec.resources.threads } else { here.threads };
     tch::set_num_threads(threads as i32);
+    match ModelFile::given(assign, &spec)? {
+        Some(file) => prepare_job(assign, spec, threads, here, &file),
+        None => prepare_training(assign, spec, threads, here),
+    }
+}
 
+fn prepare_training(assign: &Assign, spec: Spec, threads: u32, here: &Surroundings) -> Result<Prepared> {
     let data = data::load(&spec, here.data.as_deref())?;
     let mut network = Network::new(&spec, Form::Large, here.device)?;
     let mut optimizer = Sgd::new(network.state(), &spec.train)?;
@@ -94,7 +108,24 @@ fn prepare(assign: &Assign, here: &Surroundings, reporter: &mut Reporter) -> Res
         (record, resumed_from) = (checkpoint.record, checkpoint.name);
         log(format!("resumed from {resumed_from}, after epoch {}", record.epochs_done));
     }
-    Ok(Prepared { spec, threads, data, network, optimizer, keeper, record, resumed_from })
+    let training = Some(Training { optimizer, record, resumed_from });
+    Ok(Prepared { spec, threads, data, network, keeper, training })
+}
+
+fn prepare_job(
+    assign: &Assign,
+    spec: Spec,
+    threads: u32,
+    here: &Surroundings,
+    file: &ModelFile,
+) -> Result<Prepared> {
+    let network = file.network(&spec, here.device)?;
+    file.check_steps(network.form(), &spec.run.steps)?;
+    // Converting needs no images.
+    let measures = spec.run.steps.iter().any(|step| *step != Step::Convert);
+    let data = if measures { data::load_test(&spec, here.data.as_deref())? } else { Data::default() };
+    let keeper = Keeper::open(assign, &file.spec_of_model(&spec))?;
+    Ok(Prepared { spec, threads, data, network, keeper, training: None })
 }
 
 fn started(here: &Surroundings, prepared: Option<&Prepared>) -> Started {
@@ -103,32 +134,40 @@ fn started(here: &Surroundings, prepared: Option<&Prepared>) -> Started {
         return Started { environment: Some(environment), ..Started::default() };
     };
     (environment.threads, environment.data_hash) = (prepared.threads, prepared.data.hash.clone());
-    Started {
-        environment: Some(environment),
-        resumed_at_epoch: prepared.record.epochs_done,
-        resumed_from: prepared.resumed_from.clone(),
-    }
+    let (resumed_at_epoch, resumed_from) = match &prepared.training {
+        Some(training) => (training.record.epochs_done, training.resumed_from.clone()),
+        None => Default::default(),
+    };
+    Started { environment: Some(environment), resumed_at_epoch, resumed_from }
 }
 
 fn carry_out(prepared: Prepared, reporter: &mut Reporter, stop: &Stop) -> Result<()> {
-    let Prepared { spec, data, mut network, mut optimizer, keeper, mut record, .. } = prepared;
-    for epoch in &record.history {
-        reporter.tell(Body::Epoch(*epoch))?;
-    }
+    let Prepared { spec, data, mut network, keeper, training, .. } = prepared;
     let mut bench = Bench { spec: &spec, data: &data, keeper: &keeper, reporter, stop };
-    train(&mut bench, &mut network, &mut optimizer, &mut record)?;
-    drop(optimizer);
-    let figures = after_training(&mut bench, &mut network, &record)?;
+    let record = match training {
+        Some(training) => trained(&mut bench, &mut network, training)?,
+        None => Record::default(),
+    };
+    let figures = figures(&mut bench, &mut network, &record)?;
     reporter.tell(Body::Figures(figures))
 }
 
+/// Trains, and keeps the model.
+fn trained(bench: &mut Bench<'_>, network: &mut Network, training: Training) -> Result<Record> {
+    let Training { mut optimizer, mut record, .. } = training;
+    for epoch in &record.history {
+        bench.reporter.tell(Body::Epoch(*epoch))?;
+    }
+    train(bench, network, &mut optimizer, &mut record)?;
+    let final_model = bench.keeper.model(ArtifactKind::FinalModel, network, record.epochs_done)?;
+    bench.reporter.tell(Body::Artifact(final_model))?;
+    Ok(record)
+}
+
 /// Evaluates, converts and evaluates the converted model, as far as the spec asks.
-fn after_training(bench: &mut Bench<'_>, network: &mut Network, record: &Record) -> Result<Figures> {
+fn figures(bench: &mut Bench<'_>, network: &mut Network, record: &Record) -> Result<Figures> {
     let Bench { spec, keeper, .. } = *bench;
     let asked = |step| spec.run.steps.contains(&step);
-    let final_model = keeper.model(ArtifactKind::FinalModel, network, record.epochs_done)?;
-    bench.reporter.tell(Body::Artifact(final_model))?;
-
     let mut figures = Figures { best: record.best, best_epoch: record.best_epoch, ..Figures::default() };
     if asked(Step::Evaluate) {
         figures.r#final = Some(measure(bench, network, Phase::Evaluate)?);
@@ -141,6 +180,9 @@ fn after_training(bench: &mut Bench<'_>, network: &mut Network, record: &Record)
         if asked(Step::EvaluateConverted) {
             figures.converted = Some(measure(bench, &mut converted, Phase::EvaluateConverted)?);
         }
+    } else if asked(Step::EvaluateConverted) {
+        // A job's model, converted already.
+        figures.converted = Some(measure(bench, network, Phase::EvaluateConverted)?);
     }
     Ok(figures)
 }
@@ -156,20 +198,15 @@ fn measure(bench: &mut Bench<'_>, network: &mut Network, which: Phase) -> Result
 }
 
 fn phase(spec: &Spec, phase: Phase, step: u64, steps: u64) -> Progress {
+    let told = Progress { phase: phase.into(), step, steps, ..Progress::default() };
+    if spec.is_job() {
+        return told;
+    }
     let condensing_stages = spec.model.condense_factor.saturating_sub(1);
     let epochs = spec.train.epochs;
     let (epoch, condensing_stage) =
         if phase == Phase::Prepare { (0, 0) } else { (epochs, condensing_stages) };
-    Progress {
-        phase: phase.into(),
-        epoch,
-        epochs,
-        step,
-        steps,
-        condensing_stage,
-        condensing_stages,
-        ..Progress::default()
-    }
+    Progress { epoch, epochs, condensing_stage, condensing_stages, ..told }
 }
 
 fn outcome(result: Result<()>) -> Outcome {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use cnx_proto::job::Evaluation;
 
 use super::{DeviceArguments, ModelArguments};
 use crate::data;
@@ -31,29 +32,17 @@ pub struct EvaluateArguments {
 pub fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
     let (device, _) = arguments.device.resolve()?;
     let (mut spec, mut network) = arguments.model.load(device)?;
-    // Only the test images matter: do not ask for all training batches. Of the generated set, none are made.
-    spec.data.train_images = Some(0);
     if arguments.data.is_some() {
         spec.data.root = None;
     }
-    let data = data::load(&spec, arguments.data.as_deref())?;
+    let data = data::load_test(&spec, arguments.data.as_deref())?;
     let errors =
         crate::evaluate::evaluate(&mut network, &data.test, &spec, &Stop::default(), &mut |_, _| {})?;
-    let form = network.form();
+    let evaluation = Evaluation { errors, form: network.form() };
     if arguments.json {
-        let object = serde_json::json!({
-            "loss": errors.loss,
-            "top1_error": errors.top1_error,
-            "top5_error": errors.top5_error,
-            "images": errors.images,
-            "model": form.as_str(),
-        });
-        println!("{object}");
+        println!("{}", evaluation.to_json());
     } else {
-        println!(
-            "{form} model, {} images: top-1 error {:.2} %, top-5 error {:.2} %, loss {:.4}",
-            errors.images, errors.top1_error, errors.top5_error, errors.loss
-        );
+        println!("{evaluation}");
     }
     Ok(())
 }

@@ -13,8 +13,8 @@ use tch::Device;
 
 use crate::device;
 use crate::failure::{Failure, Result};
-use crate::model::{Form, Network};
-use crate::tensor_file;
+use crate::model::Network;
+use crate::model_file::ModelFile;
 
 pub use convert::{ConvertArguments, convert};
 pub use evaluate::{EvaluateArguments, evaluate};
@@ -55,25 +55,14 @@ pub struct ModelArguments {
 impl ModelArguments {
     /// The spec and the network with the file's tensors.
     fn load(&self, device: Device) -> Result<(Spec, Network)> {
-        let path = &self.model;
-        let show = path.display();
-        let bytes = std::fs::read(path).map_err(|e| Failure::bad_spec(format!("cannot read {show}: {e}")))?;
-        let file =
-            tensor_file::decode(&bytes).map_err(|reason| Failure::bad_spec(format!("{show}: {reason}")))?;
-        let json = match (&self.spec, file.spec_json) {
-            (Some(spec), _) => read_text(spec)?,
-            (None, Some(json)) => json,
-            (None, None) => {
-                let message =
-                    format!("{show} carries no spec: give the one it was trained with by --spec FILE");
-                return Err(Failure::bad_spec(message));
-            }
+        let file = ModelFile::read(&self.model)?;
+        let json = match &self.spec {
+            Some(spec) => read_text(spec)?,
+            None => file.spec_json()?.to_owned(),
         };
-        let spec =
-            Spec::from_json(&json).map_err(|e| Failure::bad_spec(format!("the spec of {show}: {e}")))?;
-        let mut network = Network::new(&spec, Form::of(file.tensors.keys().map(String::as_str)), device)?;
-        let load = network.load(&file.tensors);
-        load.map_err(|failure| Failure { message: format!("{show}: {failure}"), ..failure })?;
+        let spec = Spec::from_json(&json)
+            .map_err(|e| Failure::bad_spec(format!("the spec of {}: {e}", self.model.display())))?;
+        let network = file.network(&spec, device)?;
         Ok((spec, network))
     }
 }

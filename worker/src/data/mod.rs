@@ -52,7 +52,7 @@ impl Images {
 }
 
 /// A training set and a test set.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Data {
     /// What the network learns from.
     pub train: Arc<Images>,
@@ -80,6 +80,16 @@ pub fn load(spec: &Spec, folder: Option<&Path>) -> Result<Data> {
     train.truncate(data.train_images);
     test.truncate(data.test_images);
     Ok(Data { train: Arc::new(train), test: Arc::new(test), hash })
+}
+
+/// Loads only what a model is measured on: the training images may be missing.
+///
+/// # Errors
+/// DATA_MISSING when the test images are absent or damaged.
+pub fn load_test(spec: &Spec, folder: Option<&Path>) -> Result<Data> {
+    let mut spec = spec.clone();
+    spec.data.train_images = Some(0);
+    load(&spec, folder)
 }
 
 /// `data.root` of the spec, else the worker's folder, else `$CNX_DATA`, else `~/.cache/cnx`.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use cnx_proto::architecture::{BATCHES_TRACKED, Form, Init, Layer, Role, TensorInfo};
 use cnx_proto::random::{Purpose, Stream, name_coordinates};
+use cnx_proto::v1::FailureClass;
 use tch::{Device, Kind, Tensor};
 
 use crate::failure::{Failure, Result};
@@ -106,7 +107,7 @@ impl State {
     /// Sets every tensor from those of a state dict; names it has besides are left alone.
     ///
     /// # Errors
-    /// When a tensor is missing, has another shape, or holds what is not a finite number.
+    /// When a tensor is missing or has another shape; DIVERGED when one holds what is not a finite number.
     pub fn load(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
         for entry in &mut self.entries {
             let Some(source) = tensors.get(&entry.name) else {
@@ -122,9 +123,14 @@ impl State {
             let bad = source.numel() as i64 - source.f_isfinite()?.f_sum(Kind::Int64)?.f_int64_value(&[])?;
             if bad > 0 {
                 let name = &entry.name;
-                return Err(Failure::bad_spec(format!(
-                    "{name} holds {bad} elements that are not finite numbers"
-                )));
+                let of = source.numel();
+                return Err(Failure::new(
+                    FailureClass::Diverged,
+                    format!(
+                        "{name} holds NaN or infinity in {bad} of its {of} elements: the training that made it diverged, or \
+                         the file is damaged"
+                    ),
+                ));
             }
             tch::no_grad(|| entry.tensor.f_copy_(source))?;
         }
