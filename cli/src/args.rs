@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use cnx_proto::file::Override;
 
+use crate::source::Which;
 use crate::verbs::data::DataVerb;
 use crate::verbs::results::TableName;
 
@@ -256,44 +257,80 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
-/// Measure the errors of a saved model (by cnx-worker; needs no coordinator)
+/// Measure the errors of a model on its test images: here (by cnx-worker), or queued for a worker
+///
+/// MODEL is a file, or an experiment whose model is meant. With --queue a worker does it, as an experiment named
+/// after the model; the worker must see a file under the same path.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   cnx evaluate best.safetensors
-  cnx evaluate weights.safetensors --spec configs/condensenet-86.toml --data ~/.cache/cnx")]
+  cnx evaluate weights.safetensors --spec configs/condensenet-86.toml --data ~/.cache/cnx
+  cnx evaluate 12 --artifact best
+  cnx evaluate 12 --queue --wait --json")]
 pub struct EvaluateArgs {
-    /// Checkpoint or model
+    /// Checkpoint or model; or the ID or name of an experiment
     #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
     pub model: PathBuf,
+    /// Which model of an experiment [default: final]
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub artifact: Option<Which>,
     #[command(flatten)]
     pub spec: SpecOf,
-    /// Folder of the datasets
+    /// Folder of the datasets; with --queue, the worker's
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub data: Option<PathBuf>,
     /// Device that computes: cpu, or cuda:N
-    #[arg(long, value_name = "DEVICE")]
+    #[arg(long, value_name = "DEVICE", conflicts_with = "queue")]
     pub device: Option<String>,
+    #[command(flatten)]
+    pub queue: QueueArgs,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// Convert a trained model's learned group convolutions to group convolutions (by cnx-worker)
+/// Convert a trained model's learned group convolutions to group convolutions: here, or queued for a worker
+///
+/// MODEL is a file, or an experiment whose model is meant. With --queue a worker does it, as an experiment named
+/// after the model, whose artifact is the converted one; the worker must see a file under the same path.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   cnx convert final.safetensors -o converted.safetensors
-  cnx convert weights.safetensors --spec configs/condensenet-86.toml -o converted.safetensors")]
+  cnx convert weights.safetensors --spec configs/condensenet-86.toml -o converted.safetensors
+  cnx convert 12 --artifact best -o best-converted.safetensors
+  cnx convert final.safetensors --queue --wait -o converted.safetensors")]
 pub struct ConvertArgs {
-    /// Checkpoint or model
+    /// Checkpoint or model; or the ID or name of an experiment
     #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
     pub model: PathBuf,
+    /// Which model of an experiment [default: final]
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub artifact: Option<Which>,
     #[command(flatten)]
     pub spec: SpecOf,
-    /// File to write
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub output: PathBuf,
+    /// File to write; with --queue, a copy of the artifact
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath, required_unless_present = "queue")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    pub queue: QueueArgs,
+    /// With --queue: print JSON
+    #[arg(long, requires = "queue")]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct QueueArgs {
+    /// Queue it for a worker of the coordinator instead of doing it here
+    #[arg(long)]
+    pub queue: bool,
+    /// With --queue: wait until it is done, and print what came of it; exit 0 only if it succeeded
+    #[arg(long, requires = "queue")]
+    pub wait: bool,
+    /// With --queue: even if the same was queued or done before
+    #[arg(long, requires = "queue")]
+    pub force: bool,
 }
 
 #[derive(Debug, Args)]

@@ -87,7 +87,7 @@ fn epoch(m: &EpochMetrics) -> Value {
     })
 }
 
-fn artifact(a: &Artifact) -> Value {
+pub fn artifact(a: &Artifact) -> Value {
     let kind = ArtifactKind::try_from(a.kind).unwrap_or_default();
     json!({ "kind": kind.label(), "name": a.name, "sha256": a.sha256, "bytes": a.bytes, "epoch": a.epoch })
 }

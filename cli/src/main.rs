@@ -10,8 +10,10 @@ mod context;
 mod failure;
 mod follow;
 mod groups;
+mod job;
 mod json;
 mod programs;
+mod source;
 mod term;
 mod verbs;
 mod view;
@@ -49,8 +51,8 @@ fn run(context: &Context, verb: Verb) -> Result {
         Verb::Results(args) => wait_for(verbs::results::run(context, &args)),
         Verb::Workers(args) => wait_for(verbs::workers::run(context, &args)),
         Verb::Inspect(args) => verbs::inspect::run(&args),
-        Verb::Evaluate(args) => verbs::evaluate::run(&args),
-        Verb::Convert(args) => verbs::convert::run(&args),
+        Verb::Evaluate(args) => wait_for(verbs::evaluate::run(context, &args)),
+        Verb::Convert(args) => wait_for(verbs::convert::run(context, &args)),
         Verb::Data(verb) => verbs::data::run(context, &verb),
         Verb::Up(args) => wait_for(verbs::up::run(context, &args)),
         Verb::Down(args) => verbs::down::run(context, &args),

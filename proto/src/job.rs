@@ -36,6 +36,16 @@ impl Spec {
         self.run.from.is_some()
     }
 
+    /// Epochs that it trains; none of a job.
+    pub fn epochs(&self) -> Option<u32> {
+        (!self.is_job()).then_some(self.train.epochs)
+    }
+
+    /// Whether it measures errors: a conversion alone makes a file and no figures.
+    pub fn measures(&self) -> bool {
+        !self.is_job() || self.run.steps.iter().any(|step| *step != Step::Convert)
+    }
+
     /// The job that takes these steps with a model of this spec. It is named after both, so that a name that selected
     /// experiments before still selects the same.
     pub fn job(&self, steps: Vec<Step>, from: String, sha256: String) -> Spec {
@@ -43,11 +53,11 @@ impl Spec {
         let suffix = suffix(&steps);
         job.name.truncate(LONGEST_NAME - suffix.len());
         job.name.push_str(suffix);
-        if !steps.iter().any(|step| matches!(step, Step::Evaluate | Step::EvaluateConverted)) {
+        job.run = Run { steps, from: Some(from), from_sha256: Some(sha256) };
+        if !job.measures() {
             // Converting is arithmetic of the host.
             job.resources.gpus = 0;
         }
-        job.run = Run { steps, from: Some(from), from_sha256: Some(sha256) };
         job
     }
 

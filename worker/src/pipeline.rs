@@ -122,8 +122,7 @@ fn prepare_job(
     let network = file.network(&spec, here.device)?;
     file.check_steps(network.form(), &spec.run.steps)?;
     // Converting needs no images.
-    let measures = spec.run.steps.iter().any(|step| *step != Step::Convert);
-    let data = if measures { data::load_test(&spec, here.data.as_deref())? } else { Data::default() };
+    let data = if spec.measures() { data::load_test(&spec, here.data.as_deref())? } else { Data::default() };
     let keeper = Keeper::open(assign, &file.spec_of_model(&spec))?;
     Ok(Prepared { spec, threads, data, network, keeper, training: None })
 }

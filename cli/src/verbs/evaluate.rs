@@ -1,17 +1,28 @@
-//! `cnx evaluate`: `cnx-worker evaluate` does it.
+//! `cnx evaluate`: `cnx-worker evaluate` does it here, or a worker of the coordinator as a job.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::args::{EvaluateArgs, SpecOf};
-use crate::configs;
-use crate::failure::{Code, Failure, Result};
-use crate::programs;
+use cnx_proto::architecture::Form;
+use cnx_proto::job::Evaluation;
+use cnx_proto::spec::Step;
 
-pub fn run(args: &EvaluateArgs) -> Result {
+use crate::args::{EvaluateArgs, SpecOf};
+use crate::context::{Context, stdout};
+use crate::failure::{Code, Failure, Result};
+use crate::job::{self, Given};
+use crate::programs;
+use crate::source::{self, Source};
+
+pub async fn run(context: &Context, args: &EvaluateArgs) -> Result {
+    let source = source::find(context, &args.model, args.artifact).await?;
+    if args.queue.queue {
+        return queued(context, args, &source).await;
+    }
     let spec = SpecFile::of(&args.spec)?;
     let mut command = Command::new(programs::worker()?);
-    command.arg("evaluate").arg(&args.model).args(spec.arguments());
+    command.arg("evaluate").arg(source.path()?).args(spec.arguments());
     if let Some(data) = &args.data {
         command.arg("--data").arg(data);
     }
@@ -24,20 +35,30 @@ pub fn run(args: &EvaluateArgs) -> Result {
     carry_out(command)
 }
 
+async fn queued(context: &Context, args: &EvaluateArgs, source: &Source) -> Result {
+    let given = Given::of(source, &args.spec)?;
+    let form = given.form;
+    let step = if form == Form::Converted { Step::EvaluateConverted } else { Step::Evaluate };
+    let job = given.job(vec![step], args.data.as_deref())?;
+    let Some(detail) = job::queue(context, job, &args.queue, args.json).await? else { return Ok(()) };
+    let figures = detail.figures.unwrap_or_default();
+    let errors = if form == Form::Converted { figures.converted } else { figures.r#final };
+    let errors = errors.ok_or_else(|| Failure::refused("the job is done, but told no figures"))?;
+    let evaluation = Evaluation { errors, form };
+    // As the worker prints it in place.
+    match args.json {
+        true => writeln!(stdout(), "{}", evaluation.to_json())?,
+        false => writeln!(stdout(), "{evaluation}")?,
+    }
+    Ok(())
+}
+
 /// A config as a file of JSON, as cnx-worker takes it; gone when dropped.
 pub struct SpecFile(Option<tempfile::NamedTempFile>);
 
 impl SpecFile {
-    pub fn of(spec: &SpecOf) -> Result<SpecFile> {
-        let Some(config) = &spec.file else { return Ok(SpecFile(None)) };
-        let loaded = configs::load(std::slice::from_ref(config), &spec.set)?;
-        let specs: Vec<_> = loaded.into_iter().flat_map(|one| one.experiments).collect();
-        let [spec] = specs.as_slice() else {
-            let (file, n) = (config.display(), specs.len());
-            return Err(Failure::usage(format!(
-                "{file} is a sweep of {n} experiments; give the config of one"
-            )));
-        };
+    pub fn of(said: &SpecOf) -> Result<SpecFile> {
+        let Some(spec) = job::spec_of(said)? else { return Ok(SpecFile(None)) };
         let write = || {
             let file = tempfile::Builder::new().prefix("cnx-spec-").suffix(".json").tempfile()?;
             std::fs::write(file.path(), spec.to_json())?;

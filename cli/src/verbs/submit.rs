@@ -24,7 +24,7 @@ use crate::term::table::{Cell, Column, Left, Right, Table};
 use crate::verbs::status::{self, Display};
 
 /// What is submitted in one request: all of it is queued, or none.
-struct Batch {
+pub struct Batch {
     sweep: Option<String>,
     specs: Vec<Spec>,
     /// Of each spec; without a coordinator nobody knows.
@@ -36,35 +36,43 @@ pub async fn run(context: &Context, args: &SubmitArgs) -> Result {
         .map_err(|f| Failure { message: format!("{}\nnothing was queued", f.message), ..f })?;
     let mut batches = batches(loaded);
     match Client::connect(context).await {
-        Ok(mut client) => submit(&mut client, args, &mut batches).await?,
+        Ok(mut client) => offer(&mut client, args.force, args.dry_run, &mut batches).await?,
         Err(failure) if args.dry_run && failure.code == Code::Unreachable => {
             context.talk("no coordinator answers, so it is not known which of these are new");
         }
         Err(failure) => return Err(failure),
     }
-    if args.json {
-        print_json(&as_json(&batches, args.dry_run))?;
-    } else {
-        let mut out = stdout();
-        for batch in &batches {
-            context.talk(headline(batch, args.dry_run));
-            context.talk("");
-            for line in table(batch).lines(screen::width().map(|w| w.saturating_sub(2))) {
-                writeln!(out, "  {line}")?;
-            }
-            context.talk("");
-        }
-    }
-    if args.dry_run {
-        return Ok(());
-    }
-    let ids: Vec<u64> = batches.iter().flat_map(Batch::submitted).map(|s| s.id).collect();
     if args.wait {
+        let ids: Vec<u64> = batches.iter().flat_map(Batch::submitted).map(|s| s.id).collect();
+        print(context, &batches, args.dry_run, args.json)?;
         let display = (!args.json && !context.is_quiet()).then(Display::beside_data);
         return status::wait(context, &ids, display).await;
     }
-    if let Some(select) = selector(&batches) {
-        context.talk(next_commands(&select, ids.len() == 1));
+    show(context, &batches, args.dry_run, args.json)
+}
+
+/// Prints what was submitted, and says what to do next.
+pub fn show(context: &Context, batches: &[Batch], dry_run: bool, json: bool) -> Result {
+    print(context, batches, dry_run, json)?;
+    let submitted = batches.iter().flat_map(Batch::submitted).count();
+    if let Some(select) = selector(batches).filter(|_| !dry_run) {
+        context.talk(next_commands(&select, submitted == 1));
+    }
+    Ok(())
+}
+
+fn print(context: &Context, batches: &[Batch], dry_run: bool, json: bool) -> Result {
+    if json {
+        return print_json(&as_json(batches, dry_run));
+    }
+    let mut out = stdout();
+    for batch in batches {
+        context.talk(headline(batch, dry_run));
+        context.talk("");
+        for line in table(batch).lines(screen::width().map(|w| w.saturating_sub(2))) {
+            writeln!(out, "  {line}")?;
+        }
+        context.talk("");
     }
     Ok(())
 }
@@ -75,22 +83,19 @@ fn batches(loaded: Vec<Loaded>) -> Vec<Batch> {
     for one in loaded {
         match batches.last_mut() {
             Some(last) if one.sweep.is_none() && last.sweep.is_none() => last.specs.extend(one.experiments),
-            _ => batches.push(Batch { sweep: one.sweep, specs: one.experiments, outcome: None }),
+            _ => batches.push(Batch::new(one.sweep, one.experiments)),
         }
     }
     batches
 }
 
-async fn submit(client: &mut Client, args: &SubmitArgs, batches: &mut [Batch]) -> Result {
+/// Submits batch after batch, and notes what the coordinator answers.
+pub async fn offer(client: &mut Client, force: bool, dry_run: bool, batches: &mut [Batch]) -> Result {
     let mut queued: Vec<u64> = Vec::new();
     for batch in batches {
         let experiments = batch.specs.iter().map(|s| NewExperiment { spec_json: s.to_json() }).collect();
-        let request = SubmitRequest {
-            experiments,
-            sweep: batch.sweep.clone().unwrap_or_default(),
-            force: args.force,
-            dry_run: args.dry_run,
-        };
+        let request =
+            SubmitRequest { experiments, sweep: batch.sweep.clone().unwrap_or_default(), force, dry_run };
         let reply = client.rpc.submit(request).await.map_err(|status| {
             let failure = client.failure(&status);
             let said = match queued.as_slice() {
@@ -113,7 +118,13 @@ async fn submit(client: &mut Client, args: &SubmitArgs, batches: &mut [Batch]) -
 }
 
 impl Batch {
-    fn submitted(&self) -> impl Iterator<Item = &Submitted> {
+    /// Not offered to anybody yet.
+    pub fn new(sweep: Option<String>, specs: Vec<Spec>) -> Batch {
+        Batch { sweep, specs, outcome: None }
+    }
+
+    /// What the coordinator said of each, once it did.
+    pub fn submitted(&self) -> impl Iterator<Item = &Submitted> {
         self.outcome.iter().flat_map(|reply| &reply.experiments)
     }
 
@@ -178,7 +189,7 @@ fn table(batch: &Batch) -> Table {
             condense_and_groups(spec).into(),
             flops(cost.flops).into(),
             params(cost.params).into(),
-            spec.train.epochs.to_string().into(),
+            spec.epochs().map(|n| n.to_string()).unwrap_or_default().into(),
             ranges(&seeds).into(),
             Cell::new(spec.published.top1_error.map(error).unwrap_or_default(), DIM),
             novelty(&batch.of(&group)),
