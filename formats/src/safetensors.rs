@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use safetensors::tensor::{Dtype as Element, SafeTensors, TensorView, serialize};
+use safetensors::tensor::{self, SafeTensors, TensorView, serialize};
 
+use crate::element::Element;
 use crate::{Array, Dtype, StateDict};
 
 /// The metadata key that holds the spec's JSON.
@@ -17,7 +18,7 @@ pub fn write(state: &StateDict) -> Result<Vec<u8>, String> {
     let malformed = |error| format!("cannot make a safetensors file: {error}");
     let mut views = Vec::new();
     for (name, array) in &state.tensors {
-        let view = TensorView::new(element(array.dtype()), array.shape().to_vec(), array.bytes());
+        let view = TensorView::new(written(array.dtype()), array.shape().to_vec(), array.bytes());
         views.push((name, view.map_err(malformed)?));
     }
     let metadata =
@@ -25,7 +26,13 @@ pub fn write(state: &StateDict) -> Result<Vec<u8>, String> {
     serialize(views, (!metadata.is_empty()).then_some(metadata)).map_err(malformed)
 }
 
-/// Reads the bytes of a file.
+/// Whether a file begins as this format does: the length of a header in JSON, and the header.
+pub fn recognise(bytes: &[u8]) -> bool {
+    let Some((length, rest)) = bytes.split_first_chunk() else { return false };
+    u64::from_le_bytes(*length) <= rest.len() as u64 && rest.first() == Some(&b'{')
+}
+
+/// Reads the bytes of a file. Half precision becomes single, narrow whole numbers become wide: nothing is rounded.
 ///
 /// # Errors
 /// What is wrong with them, in words.
@@ -36,9 +43,9 @@ pub fn read(bytes: &[u8]) -> Result<StateDict, String> {
     let file = SafeTensors::deserialize(bytes).map_err(malformed)?;
     let mut state = StateDict { spec_json, ..StateDict::default() };
     for (name, view) in file.iter() {
-        let dtype = dtype(view.dtype())
+        let element = kept(view.dtype())
             .ok_or_else(|| format!("{name} has elements of type {:?}, which is not handled", view.dtype()))?;
-        let array = Array::new(dtype, view.shape().to_vec(), view.data().to_vec());
+        let array = Array::new(element.dtype(), view.shape().to_vec(), element.widen(view.data().to_vec()));
         state.tensors.insert(name.to_owned(), array.map_err(|error| format!("{name}: {error}"))?);
     }
     Ok(state)
@@ -53,21 +60,27 @@ fn advice(bytes: &[u8]) -> &'static str {
     }
 }
 
-fn element(dtype: Dtype) -> Element {
+fn written(dtype: Dtype) -> tensor::Dtype {
     match dtype {
-        Dtype::F32 => Element::F32,
-        Dtype::F64 => Element::F64,
-        Dtype::I64 => Element::I64,
-        Dtype::U8 => Element::U8,
+        Dtype::F32 => tensor::Dtype::F32,
+        Dtype::F64 => tensor::Dtype::F64,
+        Dtype::I64 => tensor::Dtype::I64,
+        Dtype::U8 => tensor::Dtype::U8,
     }
 }
 
-fn dtype(element: Element) -> Option<Dtype> {
-    Some(match element {
-        Element::F32 => Dtype::F32,
-        Element::F64 => Dtype::F64,
-        Element::I64 => Dtype::I64,
-        Element::U8 => Dtype::U8,
+fn kept(dtype: tensor::Dtype) -> Option<Element> {
+    Some(match dtype {
+        tensor::Dtype::F64 => Element::F64,
+        tensor::Dtype::F32 => Element::F32,
+        tensor::Dtype::F16 => Element::F16,
+        tensor::Dtype::BF16 => Element::Bf16,
+        tensor::Dtype::I64 => Element::I64,
+        tensor::Dtype::I32 => Element::I32,
+        tensor::Dtype::I16 => Element::I16,
+        tensor::Dtype::I8 => Element::I8,
+        tensor::Dtype::U8 => Element::U8,
+        tensor::Dtype::BOOL => Element::Bool,
         _ => return None,
     })
 }
