@@ -2,9 +2,11 @@
 //! one format to another needs none.
 //!
 //! Start at [`StateDict`], what every format here is read to and written from; [`safetensors`] is our own, [`pth`]
-//! PyTorch's, [`onnx`] everybody's, both written. [`checkpoint`] reads what others made, and trusts nothing of it.
+//! PyTorch's, [`onnx`] everybody's, both written. [`checkpoint`] reads what others made, and trusts nothing of it;
+//! [`mod@check`] says whether it is of a spec's network.
 
 mod budget;
+pub mod check;
 pub mod checkpoint;
 mod element;
 mod error;
