@@ -197,7 +197,7 @@ pub struct RetryArgs {
 Examples:
   cnx results
   cnx results cifar10 --csv > cifar10.csv
-  cnx results --table cifar                       the paper's table, measured beside published
+  cnx results --table cifar     the paper's own table, measured beside published
   cnx results --table inference --csv > inference.csv
   cnx results --sweep cifar10 --markdown --provenance
   cnx results --json | jq '.rows[] | [.model, .top1_error]'")]
@@ -243,7 +243,7 @@ pub struct WorkersArgs {
 #[command(after_help = "\
 Examples:
   cnx inspect configs/*.toml
-  cnx inspect configs/condensenet-86.toml --set model.condense_factor=8 --set model.group_1x1=8
+  cnx inspect configs/condensenet-86.toml --set model.condense_factor=8
   cnx inspect --json configs/sweeps/cifar10.toml | jq '.[].flops'")]
 pub struct InspectArgs {
     /// Config or sweep files (TOML)

@@ -32,6 +32,12 @@ pub fn error(percent: f64) -> String {
     if percent.is_finite() { format!("{percent:.2}") } else { "?".to_owned() }
 }
 
+/// A difference of errors for people: `+0.09`; without a sign where it rounds to nothing.
+pub fn signed(points: f64) -> String {
+    let text = format!("{points:+.2}");
+    if text.ends_with("0.00") && text.len() == 5 { "0.00".to_owned() } else { text }
+}
+
 /// An error in per cent for machines: four decimals, of which trailing zeros go but two stay. Nothing for what is
 /// not a number. Four are exact for test sets of up to a million images a decimal step.
 pub fn exact(percent: f64) -> String {
@@ -165,5 +171,6 @@ mod tests {
         assert_eq!(exact(0.125), "0.125");
         assert_eq!(exact(-0.00001), "0.00");
         assert_eq!(exact(f64::NAN), "");
+        assert_eq!([0.094, -0.001, 0.0, -10.0].map(signed), ["+0.09", "0.00", "0.00", "-10.00"]);
     }
 }

@@ -137,6 +137,21 @@ pub fn cut(text: &str, width: usize) -> String {
     out
 }
 
+/// The text in lines at most `width` columns wide, where it has spaces to break it at.
+pub fn wrap(text: &str, width: Option<usize>) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if width.is_none_or(|width| line.width() + 1 + word.width() <= width) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,6 +190,13 @@ mod tests {
     fn a_narrow_terminal_loses_the_dispensable_then_cuts() {
         assert_eq!(plain(&example().lines(Some(40)))[1], " 1  condensenet-50  8,140 img/s");
         assert_eq!(plain(&example().lines(Some(14)))[1], " 1  condensen…");
+    }
+
+    #[test]
+    fn text_is_wrapped_at_spaces() {
+        assert_eq!(wrap("a sentence of words", Some(10)), ["a sentence", "of words"]);
+        assert_eq!(wrap("unbreakable  words", Some(4)), ["unbreakable", "", "words"]);
+        assert_eq!(wrap("a sentence of words", None), ["a sentence of words"]);
     }
 
     proptest! {

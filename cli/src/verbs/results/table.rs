@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 use cnx_proto::spec::{Arch, Dataset};
+use unicode_width::UnicodeWidthStr;
 
 use super::csv;
 use super::rows::{Mean, Row};
 use crate::groups::condense_and_groups;
 use crate::term::escape::printable;
-use crate::term::format::{count, error, flops, params, ranges};
+use crate::term::format::{count, error, flops, params, ranges, signed};
 use crate::term::style::{BAD, BOLD, BUSY, DIM, paint};
-use crate::term::table::{Cell, Column, Left, Right, Table};
+use crate::term::table::{Cell, Column, Left, Right, Table, wrap};
 
 /// A table a dataset, each with its title.
 pub fn people(rows: &[Row], provenance: bool, width: Option<usize>) -> String {
@@ -19,7 +20,13 @@ pub fn people(rows: &[Row], provenance: bool, width: Option<usize>) -> String {
         if !out.is_empty() {
             out.push('\n');
         }
-        out.push_str(&paint(BOLD, &title(rows)));
+        let (title, notes) = title(rows);
+        let one_line = width.is_none_or(|width| title.width() + 3 + notes.width() <= width);
+        out.push_str(&paint(BOLD, &title));
+        if !notes.is_empty() {
+            out.push_str(if one_line { "   " } else { "\n" });
+            out.push_str(&wrap(&notes, width).join("\n"));
+        }
         out.push_str("\n\n");
         for line in table(rows).lines(width.map(|w| w.saturating_sub(2))) {
             out.push_str(&format!("  {line}\n"));
@@ -31,8 +38,8 @@ pub fn people(rows: &[Row], provenance: bool, width: Option<usize>) -> String {
     out
 }
 
-/// `CondenseNet on CIFAR-10, top-1 error %   (3 seeds; …)`.
-fn title(rows: &[Row]) -> String {
+/// `CondenseNet on CIFAR-10, top-1 error %` and `(3 seeds; …)`.
+fn title(rows: &[Row]) -> (String, String) {
     let archs: BTreeSet<Arch> = rows.iter().map(|r| r.spec.model.arch).collect();
     let what = match archs.first() {
         Some(&arch) if archs.len() == 1 => network(arch),
@@ -48,8 +55,8 @@ fn title(rows: &[Row]) -> String {
     if rows.iter().any(|r| r.converted_top1.is_some()) {
         notes.push("converted = group-convolution model".to_owned());
     }
-    let notes = if notes.is_empty() { String::new() } else { format!("   ({})", notes.join("; ")) };
-    format!("{what} on {dataset}, top-1 error %{notes}")
+    let notes = if notes.is_empty() { String::new() } else { format!("({})", notes.join("; ")) };
+    (format!("{what} on {dataset}, top-1 error %"), notes)
 }
 
 /// As its authors call it.
@@ -75,10 +82,13 @@ fn dataset(dataset: Dataset) -> &'static str {
 }
 
 fn table(rows: &[Row]) -> Table {
+    // Of some rows of one name, the epochs often tell which is which.
+    let names: BTreeSet<&str> = rows.iter().map(|r| r.spec.name.as_str()).collect();
+    let epochs = if names.len() < rows.len() { 0 } else { 4 };
     let mut table = Table::new(&[
         Column("model", Left, 0),
         Column("C=G", Right, 3),
-        Column("epochs", Right, 4),
+        Column("epochs", Right, epochs),
         Column("FLOPs", Right, 0),
         Column("params", Right, 1),
         Column("published", Right, 0),
@@ -97,10 +107,10 @@ fn table(rows: &[Row]) -> Table {
             flops(r.cost.flops).into(),
             params(r.cost.params).into(),
             Cell::new(r.spec.published.top1_error.map(error).unwrap_or_default(), DIM),
-            measured(r, r.top1),
+            measured(r),
             mean(r.converted_top1).into(),
             Cell::new(mean(r.best_top1), DIM),
-            r.delta().map(|d| format!("{d:+.2}")).unwrap_or_default().into(),
+            r.delta().map(signed).unwrap_or_default().into(),
             Cell::new(seeds, DIM),
         ]);
     }
@@ -116,16 +126,22 @@ pub fn mean(of: Option<Mean>) -> String {
     }
 }
 
-/// The mean of that error, and how far the row is where it is not complete; empty where nothing of it has begun.
-pub fn measured(r: &Row, of: Option<Mean>) -> Cell {
-    let (done, all) = (r.seeds.len(), r.submitted);
-    match (of, done == all) {
-        (Some(_), true) => mean(of).into(),
-        (Some(_), false) => format!("{} ({done} of {all})", mean(of)).into(),
-        (None, _) if r.running > 0 && all > 1 => Cell::new(format!("running {}/{all}", r.running), BUSY),
-        (None, _) if r.running > 0 => Cell::new("running", BUSY),
-        (None, _) if r.failed == all => Cell::new("failed", BAD),
-        (None, _) => "".into(),
+/// The mean, and how far the row is where it is not complete.
+fn measured(r: &Row) -> Cell {
+    match (r.top1, r.seeds.len(), r.submitted) {
+        (None, ..) => state(r),
+        (_, done, all) if done == all => mean(r.top1).into(),
+        (_, done, all) => format!("{} ({done} of {all})", mean(r.top1)).into(),
+    }
+}
+
+/// Where a row stands of which nothing was measured; empty where nothing of it has begun.
+pub fn state(r: &Row) -> Cell {
+    match r.submitted {
+        all if r.running > 0 && all > 1 => Cell::new(format!("running {}/{all}", r.running), BUSY),
+        _ if r.running > 0 => Cell::new("running", BUSY),
+        all if r.failed == all => Cell::new("failed", BAD),
+        _ => "".into(),
     }
 }
 
@@ -164,7 +180,7 @@ pub fn markdown(rows: &[Row], provenance: bool) -> String {
             r.spec.published.top1_error.map(error).unwrap_or_default(),
             mean(r.top1),
             mean(r.converted_top1),
-            r.delta().map(|d| format!("{d:+.2}")).unwrap_or_default(),
+            r.delta().map(signed).unwrap_or_default(),
             format!("{}/{}", r.seeds.len(), r.submitted),
         ];
         if provenance {

@@ -297,8 +297,8 @@ fn inference() -> Result<Table> {
         columns: &[Column { header: "Top-1", place: 0, error: Error::Top1 }],
         lines: rows.into_iter().map(line).collect::<Result<_>>()?,
         notes: &[
-            "FLOPs as published: of VGG-16 its convolutions alone, of MobileNet these and the classifier,",
-            "of ResNet-18 and CondenseNet (after conversion) these, the ReLUs and the poolings.",
+            "FLOPs as published: of VGG-16 its convolutions alone, of MobileNet these and the classifier, \
+             of ResNet-18 and CondenseNet (after conversion) these, the ReLUs and the poolings.",
             "The published times are an ARM processor's.",
         ],
     })

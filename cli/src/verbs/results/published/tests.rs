@@ -125,16 +125,16 @@ fn people_see_the_papers_rows_with_measured_beside_published() {
     assert_eq!(
         anstream::adapter::strip_str(&text).to_string(),
         "\
-CondenseNet on CIFAR, top-1 error %   (mean ± deviation over seeds)
+CondenseNet on CIFAR, top-1 error %   (mean ± deviation over n seeds)
 
-  Model             FLOPs  Params  CIFAR-10       published      Δ  converted    CIFAR-100  published      Δ  converted
-  CondenseNet-50    28.6M   0.22M  6.31 ± 0.09         6.22  +0.09  6.33 ± 0.09  –
-  CondenseNet-74    51.9M   0.41M  5.30 (1 of 2)       5.28  +0.02  5.32         –
-  CondenseNet-86    65.8M   0.52M  running             5.06                      23.50          23.64  -0.14  23.52
-  CondenseNet-98    81.3M   0.65M  –                   4.83                      –
-  CondenseNet-110   98.2M   0.79M  –                   4.63                      –
-  CondenseNet-122  116.7M   0.95M  –                   4.48                      –
-  CondenseNet-182  512.7M   4.22M  –                   3.76                      –              18.47
+  Model             FLOPs  Params  CIFAR-10     published      Δ    n  converted    CIFAR-100  published      Δ  n  converted
+  CondenseNet-50    28.6M   0.22M  6.31 ± 0.09       6.22  +0.09    3  6.33 ± 0.09  –
+  CondenseNet-74    51.9M   0.41M  5.30              5.28  +0.02  1/2  5.32         –
+  CondenseNet-86    65.8M   0.52M  running           5.06         0/1               23.50          23.64  -0.14  1  23.52
+  CondenseNet-98    81.3M   0.65M  –                 4.83                           –
+  CondenseNet-110   98.2M   0.79M  –                 4.63                           –
+  CondenseNet-122  116.7M   0.95M  –                 4.48                           –
+  CondenseNet-182  512.7M   4.22M  –                 3.76                           –              18.47
 
   – was not measured; Δ is the error after the last epoch − published.
   FLOPs and Params are those before conversion, with the classifier of CIFAR-10.
@@ -191,9 +191,9 @@ fn json_has_the_columns_of_the_csv_and_null_for_what_is_missing() {
 #[test]
 fn markdown_is_a_table_with_its_notes_below() {
     let text = text::markdown(&filled(Name::Imagenet, &[done(1, CONFIG_G8, &[], 29.4)]), true);
-    let expected = "| CondenseNet-74 (C=G=8) | 274.2M | 2.94M | 29.40 | 29.00 | +0.40 | 29.42 | 2.94 | 10.00 | -7.06 | 2.94 |";
+    let expected = "| CondenseNet-74 (C=G=8) | 274.2M | 2.94M | 29.40 | 29.00 | +0.40 | 1 | 29.42 | 2.94 | 10.00 | -7.06 | 1 | 2.94 |";
     assert_eq!(text.lines().nth(3), Some(expected));
-    assert!(text.lines().take(4).all(|line| line.matches('|').count() == 12), "{text}");
+    assert!(text.lines().take(4).all(|line| line.matches('|').count() == 14), "{text}");
     assert!(text.contains("```\n  CondenseNet-74 (C=G=8) on imagenet\n    group_hash "), "{text}");
 }
 
@@ -214,12 +214,12 @@ fn the_table_of_inference_has_times_and_no_parameters() {
     let filled = filled(Name::Inference, &[done(1, CONFIG_G8, &[], 29.4)]);
     let text = anstream::adapter::strip_str(&text::people(&filled, false, None)).to_string();
     let expected = "
-  Model                      FLOPs  Top-1  published      Δ  converted  Time(s)  published
-  VGG-16                  15346.6M  –          28.50                    –              354
-  ResNet-18                1818.2M  –          30.20                    –             8.14
-  1.0 MobileNet-224         568.7M  –          29.40                    –             1.96
-  CondenseNet-74 (C=G=4)    529.3M  –          26.20                    –             1.89
-  CondenseNet-74 (C=G=8)    274.2M  29.40      29.00  +0.40  29.42      –             0.99
+  Model                      FLOPs  Top-1  published      Δ  n  converted  Time(s)  published
+  VGG-16                  15346.6M  –          28.50                       –              354
+  ResNet-18                1818.2M  –          30.20                       –             8.14
+  1.0 MobileNet-224         568.7M  –          29.40                       –             1.96
+  CondenseNet-74 (C=G=4)    529.3M  –          26.20                       –             1.89
+  CondenseNet-74 (C=G=8)    274.2M  29.40      29.00  +0.40  1  29.42      –             0.99
 ";
     assert!(text.contains(expected), "{text}");
     let csv = String::from_utf8(fields::csv(&filled, false).unwrap()).unwrap();

@@ -2,26 +2,30 @@
 
 use super::matching::{Filled, NearMiss};
 use super::tables::{self, Line};
-use crate::term::format::{error, flops, params};
+use crate::term::format::{error, flops, params, signed};
 use crate::term::style::{BOLD, DIM, paint};
-use crate::term::table::{Cell, Column, Left, Right, Table};
+use crate::term::table::{Cell, Column, Left, Right, Table, wrap};
 use crate::verbs::results::rows::Row;
-use crate::verbs::results::table::{markdown_line, mean, measured, provenance_lines};
+use crate::verbs::results::table::{markdown_line, mean, provenance_lines, state};
 
 /// Stands where nothing was measured.
 const UNMEASURED: &str = "–";
 
+/// Of notes that go to no terminal, in columns.
+const NOTES_WIDTH: usize = 110;
+
 /// With title, notes and what was not counted.
 pub fn people(filled: &Filled, provenance: bool, width: Option<usize>) -> String {
     let mut out = paint(BOLD, filled.table.title);
-    out.push_str("   (mean ± deviation over seeds)\n\n");
+    out.push_str("   (mean ± deviation over n seeds)\n\n");
+    let width = width.map(|w| w.saturating_sub(2));
     let mut table = Table::new(&columns(&filled.table));
     lines(filled).for_each(|cells| table.row(cells));
-    for line in table.lines(width.map(|w| w.saturating_sub(2))) {
+    for line in table.lines(width) {
         out.push_str(&format!("  {line}\n"));
     }
     out.push('\n');
-    for note in notes(filled) {
+    for note in notes(filled).iter().flat_map(|note| wrap(note, Some(width.unwrap_or(NOTES_WIDTH)))) {
         out.push_str(&format!("  {}\n", paint(DIM, &note)));
     }
     if provenance {
@@ -31,7 +35,7 @@ pub fn people(filled: &Filled, provenance: bool, width: Option<usize>) -> String
 }
 
 /// The columns: the paper's, and beside each error the published one, the difference and the converted model's. On a narrow
-/// terminal the latter go first, then the costs.
+/// terminal the latter go first, then the number of seeds, then the costs.
 fn columns(of: &tables::Table) -> Vec<Column> {
     let mut columns = vec![Column("Model", Left, 0), Column("FLOPs", Right, 2)];
     columns.extend(of.has_params().then_some(Column("Params", Right, 3)));
@@ -40,7 +44,8 @@ fn columns(of: &tables::Table) -> Vec<Column> {
             Column(column.header, Left, 0),
             Column("published", Right, 0),
             Column("Δ", Right, 0),
-            Column("converted", Left, 4),
+            Column("n", Right, 4),
+            Column("converted", Left, 5),
         ]);
     }
     if of.has_times() {
@@ -58,11 +63,13 @@ fn cells(of: &tables::Table, line: &Line, rows: &[Option<Row>]) -> Vec<Cell> {
     cells.extend(of.has_params().then(|| params(parameters).into()));
     for column in of.columns {
         let row = rows.get(column.place).and_then(Option::as_ref);
-        let shown = row.map(|r| measured(r, column.measured(r))).filter(|cell| !cell.is_empty());
+        let error_of_it = row.and_then(|r| column.measured(r));
+        let state = row.map(state).filter(|cell| !cell.is_empty()).unwrap_or_else(unmeasured);
         cells.extend([
-            shown.unwrap_or_else(unmeasured),
+            if error_of_it.is_some() { mean(error_of_it).into() } else { state },
             published(column.published(line).map(error)),
             column.delta(line, row).map(signed).unwrap_or_default().into(),
+            row.map(seeds).unwrap_or_default().into(),
             mean(row.and_then(|r| column.converted(r))).into(),
         ]);
     }
@@ -78,10 +85,12 @@ fn lines(filled: &Filled) -> impl Iterator<Item = Vec<Cell>> {
     lines.map(|(line, rows)| cells(&filled.table, line, rows))
 }
 
-/// `+0.09`; a difference that rounds to nothing has no sign.
-fn signed(delta: f64) -> String {
-    let text = format!("{delta:+.2}");
-    if text.ends_with("0.00") { "0.00".to_owned() } else { text }
+/// How many seeds are in the mean; of more that were submitted, `2/3`.
+fn seeds(row: &Row) -> String {
+    match (row.seeds.len(), row.submitted) {
+        (done, all) if done == all => done.to_string(),
+        (done, all) => format!("{done}/{all}"),
+    }
 }
 
 /// What a reader must know to compare: how to read it, the table's own notes, and what was not counted.
