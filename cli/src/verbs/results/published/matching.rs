@@ -65,6 +65,9 @@ pub fn fill(table: Table, results: &[ResultRow]) -> Filled {
             unreadable += 1;
             continue;
         };
+        if !spec.measures() {
+            continue;
+        }
         let decisive = Decisive::of(&spec);
         let same_network = cells.iter().filter(|(.., cell)| cell.is_network_of(&decisive));
         let nearest = same_network
@@ -112,6 +115,10 @@ impl Decisive {
         }
         for of_no_weight in ["data.root", "data.workers", "train.seed"] {
             keys.remove(of_no_weight);
+        }
+        // Of a model that was given nothing says that it was trained as its spec has it.
+        if spec.is_job() {
+            keys.insert("run.from".to_owned(), json!("a file"));
         }
         Decisive(keys)
     }

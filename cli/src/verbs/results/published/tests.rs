@@ -83,6 +83,19 @@ fn what_was_done_otherwise_is_named_and_not_counted() {
 }
 
 #[test]
+fn a_model_that_was_given_is_evaluated_but_no_training_as_published() {
+    let job = |id: u64, step: &str| {
+        let steps = format!("run.steps=[\"{step}\"]");
+        let hash = format!("run.from_sha256={}", "ab".repeat(32));
+        done(id, CONFIG_86, &[&steps, "run.from=/models/mine.safetensors", &hash], 5.0)
+    };
+    let filled = filled(Name::Cifar, &[job(3, "evaluate"), job(4, "convert")]);
+    assert_eq!(counted(&filled), []);
+    let said: Vec<String> = filled.near_misses.iter().map(ToString::to_string).collect();
+    assert_eq!(said, ["Not counted: 3 (CondenseNet-86 on cifar10): run.from a file (published unset)."]);
+}
+
+#[test]
 fn rows_of_one_network_are_told_apart_by_what_they_differ_in() {
     let results = [
         done(1, CONFIG_G8, &[], 29.4),
