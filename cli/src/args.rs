@@ -11,15 +11,16 @@ use crate::verbs::results::TableName;
 
 const AFTER_HELP: &str = "\
 Examples:
-  cnx up                                     a coordinator and workers on this machine
+  cnx up                                     a coordinator and workers, here
   cnx submit configs/condensenet-86.toml     one experiment
   cnx submit configs/sweeps/cifar10.toml     a sweep: the table of the paper
   cnx status --watch                         what runs, how far, what it reached
   cnx results --csv > cifar10.csv            measured beside published
+  cnx results --table cifar                  the paper's own table
 
 Exit codes:
   0  fine
-  1  the request failed or was refused (with --wait: an experiment did not succeed)
+  1  failed or refused (with --wait: an experiment did not succeed)
   2  wrong usage, or a config with problems
   3  the coordinator cannot be reached
   4  not authorised: no token, or a wrong one
@@ -29,7 +30,8 @@ Environment:
   CNX_SERVER   URL of the coordinator (else the one in the state folder)
   CNX_TOKEN    its token (else the file `token` in the state folder)
   CNX_DATA     folder of the datasets (else ~/.cache/cnx)
-  CNX_WORKER, CNX_DAEMON   the programs cnx-worker and cnxd (else beside cnx, else in PATH)
+  CNX_WORKER   the program cnx-worker (else the one beside cnx, else in PATH)
+  CNX_DAEMON   the program cnxd (likewise)
   NO_COLOR     no colours";
 
 /// CondenseNet experiments: submit them, watch them, print the tables.

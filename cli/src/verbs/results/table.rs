@@ -21,13 +21,7 @@ pub fn people(rows: &[Row], provenance: bool, width: Option<usize>) -> String {
             out.push('\n');
         }
         let (title, notes) = title(rows);
-        let one_line = width.is_none_or(|width| title.width() + 3 + notes.width() <= width);
-        out.push_str(&paint(BOLD, &title));
-        if !notes.is_empty() {
-            out.push_str(if one_line { "   " } else { "\n" });
-            out.push_str(&wrap(&notes, width).join("\n"));
-        }
-        out.push_str("\n\n");
+        out.push_str(&heading(&title, &notes, width));
         for line in table(rows).lines(width.map(|w| w.saturating_sub(2))) {
             out.push_str(&format!("  {line}\n"));
         }
@@ -36,6 +30,17 @@ pub fn people(rows: &[Row], provenance: bool, width: Option<usize>) -> String {
         }
     }
     out
+}
+
+/// A title, with notes beside it or below.
+pub fn heading(title: &str, notes: &str, width: Option<usize>) -> String {
+    let beside = width.is_none_or(|width| title.width() + 3 + notes.width() <= width);
+    let title = paint(BOLD, title);
+    match (notes.is_empty(), beside) {
+        (true, _) => format!("{title}\n\n"),
+        (false, true) => format!("{title}   {notes}\n\n"),
+        (false, false) => format!("{title}\n{}\n\n", wrap(notes, width).join("\n")),
+    }
 }
 
 /// `CondenseNet on CIFAR-10, top-1 error %` and `(3 seeds; …)`.
@@ -84,19 +89,19 @@ fn dataset(dataset: Dataset) -> &'static str {
 fn table(rows: &[Row]) -> Table {
     // Of some rows of one name, the epochs often tell which is which.
     let names: BTreeSet<&str> = rows.iter().map(|r| r.spec.name.as_str()).collect();
-    let epochs = if names.len() < rows.len() { 0 } else { 4 };
+    let epochs = if names.len() < rows.len() { 0 } else { 5 };
     let mut table = Table::new(&[
         Column("model", Left, 0),
-        Column("C=G", Right, 3),
+        Column("C=G", Right, 4),
         Column("epochs", Right, epochs),
-        Column("FLOPs", Right, 0),
-        Column("params", Right, 1),
+        Column("FLOPs", Right, 1),
+        Column("params", Right, 2),
         Column("published", Right, 0),
         Column("measured", Left, 0),
         Column("converted", Left, 0),
-        Column("best", Left, 2),
+        Column("best", Left, 3),
         Column("Δ", Right, 0),
-        Column("seeds", Left, 5),
+        Column("seeds", Left, 6),
     ]);
     for r in rows {
         let seeds = if r.submitted > 1 { ranges(&r.seeds) } else { String::new() };

@@ -3,10 +3,10 @@
 use super::matching::{Filled, NearMiss};
 use super::tables::{self, Line};
 use crate::term::format::{error, flops, params, signed};
-use crate::term::style::{BOLD, DIM, paint};
+use crate::term::style::{DIM, paint};
 use crate::term::table::{Cell, Column, Left, Right, Table, wrap};
 use crate::verbs::results::rows::Row;
-use crate::verbs::results::table::{markdown_line, mean, provenance_lines, state};
+use crate::verbs::results::table::{heading, markdown_line, mean, provenance_lines, state};
 
 /// Stands where nothing was measured.
 const UNMEASURED: &str = "–";
@@ -16,8 +16,7 @@ const NOTES_WIDTH: usize = 110;
 
 /// With title, notes and what was not counted.
 pub fn people(filled: &Filled, provenance: bool, width: Option<usize>) -> String {
-    let mut out = paint(BOLD, filled.table.title);
-    out.push_str("   (mean ± deviation over n seeds)\n\n");
+    let mut out = heading(filled.table.title, "(mean ± deviation over n seeds)", width);
     let width = width.map(|w| w.saturating_sub(2));
     let mut table = Table::new(&columns(&filled.table));
     lines(filled).for_each(|cells| table.row(cells));
