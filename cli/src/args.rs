@@ -193,7 +193,8 @@ pub struct RetryArgs {
 /// The CSV holds no times: the same sweep gives the same bytes.
 ///
 /// With --table, a row is one of the paper's, in its order and columns, measured or not. Experiments count in it by what
-/// they do, not by their names: model, data and training must be as published, whatever the seed. What differs is named.
+/// they do, not by their names: model, data and training must be as in the shipped configs, whatever the seed. What
+/// differs is named.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -214,7 +214,7 @@ fn a_published_table_stands_whole_before_anything_was_measured() {
     assert!(lines[3].starts_with("CondenseNet-86,65816394,65800000,520202,520000,,,5.06,"), "{}", lines[3]);
     let said = run(&mut coordinator.cnx(&["results", "--table", "imagenet"]));
     assert!(
-        said.code == 0 && said.out.contains("CondenseNet-74 (C=G=8)  274.2M   2.94M  –          29.00"),
+        said.code == 0 && said.out.contains("CondenseNet-74 (C=G=8)  274.2M   2.94M  –      29.00"),
         "{}",
         said.out
     );
@@ -245,7 +245,7 @@ fn a_csv_of_a_published_table_tells_on_standard_error_what_it_does_not_count() {
         vec![row(1, "train.seed=0", 5.0), row(2, "train.seed=1", 5.2), row(3, "train.epochs=1", 60.0)];
     let said = run(&mut coordinator.cnx(&["results", "--table", "cifar", "--csv"]));
     assert!(said.out.contains(",5.10,0.1414,5.06,0.04,,,0 1,2,"), "{}", said.out);
-    assert_eq!(said.err, "Not counted: 3 (CondenseNet-86 on cifar10): train.epochs 1 (published 300).\n");
+    assert_eq!(said.err, "Not counted: 3 (CondenseNet-86 on cifar10): train.epochs 1 (expected 300).\n");
     let said = run(&mut coordinator.cnx(&["results", "--table", "cifar", "--json"]));
     let value: Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!((&value["table"], &value["rows"][2]["cifar10_n"]), (&"cifar".into(), &2.into()));

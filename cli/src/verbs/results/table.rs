@@ -204,6 +204,8 @@ pub fn markdown_line(cells: Vec<String>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use cnx_proto::v1::ResultRow;
+
     use super::super::rows::{rows, tests::example};
     use super::*;
 
@@ -221,6 +223,22 @@ CondenseNet on CIFAR-10, top-1 error %   (mean ± deviation over seeds; converte
   condensenet-86    4     300  65.8M   0.52M       6.22  running
 "
         );
+    }
+
+    #[test]
+    fn a_terminal_of_80_columns_cuts_neither_names_nor_errors() {
+        let text = anstream::adapter::strip_str(&people(&rows(&example()).0, false, Some(80))).to_string();
+        assert!(text.lines().all(|line| line.width() <= 80) && !text.contains('…'), "{text}");
+        assert!(text.contains("condensenet-74 ") && text.contains("5.30 (1 of 2)"), "{text}");
+    }
+
+    #[test]
+    fn rows_of_one_name_keep_the_epochs_that_tell_them_apart() {
+        let mut results = example();
+        let short = results[0].spec_json.replace("\"epochs\":300", "\"epochs\":10");
+        results.push(ResultRow { id: 9, spec_json: short, ..results[0].clone() });
+        let text = anstream::adapter::strip_str(&people(&rows(&results).0, false, Some(80))).to_string();
+        assert!(text.contains("condensenet-50      10") && text.contains("condensenet-50     300"), "{text}");
     }
 
     #[test]

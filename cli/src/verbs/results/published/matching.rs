@@ -1,4 +1,4 @@
-//! Which experiments stand behind which figure of a published table: those that do what was published, whatever they are
+//! Which experiments stand behind which figure of a published table: those that do what its config says, whatever they are
 //! called. What does nearly the same is not mixed in, but named.
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ pub struct Filled {
     pub unreadable: usize,
 }
 
-/// Finished experiments of a published network on its dataset that were not carried out as published.
+/// Finished experiments of a published network on its dataset that were not carried out as the row's config says.
 #[derive(Debug, PartialEq)]
 pub struct NearMiss {
     pub ids: Vec<u64>,
@@ -29,23 +29,23 @@ pub struct NearMiss {
     pub differences: Vec<Difference>,
 }
 
-/// A key of the spec that is not as published; null where the key is unset.
+/// A key of the spec that is not as in the row's config; null where the key is unset.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
     pub key: String,
     pub found: Value,
-    pub published: Value,
+    pub expected: Value,
 }
 
 impl std::fmt::Display for Difference {
-    /// `train.epochs 10 (published 300)`.
+    /// `train.epochs 10 (expected 300)`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let words = |value: &Value| match value {
             Value::Null => "unset".to_owned(),
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        write!(f, "{} {} (published {})", self.key, words(&self.found), words(&self.published))
+        write!(f, "{} {} (expected {})", self.key, words(&self.found), words(&self.expected))
     }
 }
 
@@ -134,15 +134,12 @@ impl Decisive {
         self.0.get(key).cloned().unwrap_or_default()
     }
 
-    fn differences(&self, published: &Decisive) -> Vec<Difference> {
-        let mut keys: Vec<&String> = self.0.keys().chain(published.0.keys()).collect();
+    fn differences(&self, expected: &Decisive) -> Vec<Difference> {
+        let mut keys: Vec<&String> = self.0.keys().chain(expected.0.keys()).collect();
         keys.sort();
         keys.dedup();
-        let difference = |key: &String| Difference {
-            key: key.clone(),
-            found: self.get(key),
-            published: published.get(key),
-        };
-        keys.into_iter().map(difference).filter(|d| d.found != d.published).collect()
+        let difference =
+            |key: &String| Difference { key: key.clone(), found: self.get(key), expected: expected.get(key) };
+        keys.into_iter().map(difference).filter(|d| d.found != d.expected).collect()
     }
 }

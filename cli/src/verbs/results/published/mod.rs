@@ -55,7 +55,7 @@ fn near_miss(one: &NearMiss) -> Value {
     let differences: Vec<Value> = one
         .differences
         .iter()
-        .map(|d| json!({ "key": d.key, "found": d.found, "published": d.published }))
+        .map(|d| json!({ "key": d.key, "found": d.found, "expected": d.expected }))
         .collect();
     json!({ "ids": one.ids, "model": one.label, "dataset": one.dataset, "differences": differences })
 }

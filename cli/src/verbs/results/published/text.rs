@@ -41,14 +41,14 @@ fn columns(of: &tables::Table) -> Vec<Column> {
     for column in of.columns {
         columns.extend([
             Column(column.header, Left, 0),
-            Column("published", Right, 0),
+            Column("paper", Right, 0),
             Column("Δ", Right, 0),
             Column("n", Right, 4),
             Column("converted", Left, 5),
         ]);
     }
     if of.has_times() {
-        columns.extend([Column("Time(s)", Left, 0), Column("published", Right, 1)]);
+        columns.extend([Column("Time(s)", Left, 0), Column("paper", Right, 1)]);
     }
     columns
 }
@@ -95,14 +95,14 @@ fn seeds(row: &Row) -> String {
 /// What a reader must know to compare: how to read it, the table's own notes, and what was not counted.
 fn notes(filled: &Filled) -> Vec<String> {
     let mut notes =
-        vec![format!("{UNMEASURED} was not measured; Δ is the error after the last epoch − published.")];
+        vec![format!("{UNMEASURED} was not measured; Δ is the error after the last epoch − the paper's.")];
     notes.extend(filled.table.notes.iter().map(|&note| note.to_owned()));
     notes.extend(filled.near_misses.iter().map(NearMiss::to_string));
     notes
 }
 
 impl std::fmt::Display for NearMiss {
-    /// `Not counted: 12, 14 (CondenseNet-86 on cifar10): train.epochs 10 (published 300).`
+    /// `Not counted: 12, 14 (CondenseNet-86 on cifar10): train.epochs 10 (expected 300).`
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let join = |texts: Vec<String>| texts.join(", ");
         let ids = join(self.ids.iter().map(u64::to_string).collect());
