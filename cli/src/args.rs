@@ -67,6 +67,7 @@ pub enum Verb {
     Results(ResultsArgs),
     Workers(WorkersArgs),
     Inspect(InspectArgs),
+    Import(ImportArgs),
     Evaluate(EvaluateArgs),
     Convert(ConvertArgs),
     /// Generate, download or check a dataset
@@ -256,6 +257,31 @@ pub struct InspectArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<Override>,
     /// Print JSON: an array with an object an experiment
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Make a model of a checkpoint of PyTorch (needs neither PyTorch nor a coordinator)
+///
+/// Reads what torch.save writes, today and before 1.6, and safetensors, whatever the file is called; names may begin with
+/// `module.`, the model may be converted or not. A pickle is never run: one that asks for more than a state dict needs is
+/// refused. What does not fit the spec, by name, shape or value, is told, and then nothing is written.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cnx import best.pth.tar -o best.safetensors --spec configs/condensenet-86.toml
+  cnx import best.pth.tar -o best.safetensors --spec mine.toml --json
+  cnx evaluate best.safetensors        it carries its spec from here on")]
+pub struct ImportArgs {
+    /// Checkpoint or state dict
+    #[arg(value_name = "CHECKPOINT", value_hint = ValueHint::FilePath)]
+    pub checkpoint: PathBuf,
+    /// File to write, in safetensors
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub spec: SpecOf,
+    /// Print JSON: what was found, and all problems
     #[arg(long)]
     pub json: bool,
 }

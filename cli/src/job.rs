@@ -80,7 +80,8 @@ fn of_file(path: &Path, said: Option<Spec>) -> Result<Given> {
     Ok(Given { spec, form, from, sha256 })
 }
 
-fn parsed(json: &str, of: &str) -> Result<Spec> {
+/// A spec that came with a model.
+pub fn parsed(json: &str, of: &str) -> Result<Spec> {
     Spec::from_json(json).map_err(|problems| Failure::refused(format!("the spec of {of}: {problems}")))
 }
 

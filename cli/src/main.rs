@@ -17,6 +17,7 @@ mod source;
 mod term;
 mod verbs;
 mod view;
+mod whole_file;
 
 use std::process::ExitCode;
 
@@ -51,6 +52,7 @@ fn run(context: &Context, verb: Verb) -> Result {
         Verb::Results(args) => wait_for(verbs::results::run(context, &args)),
         Verb::Workers(args) => wait_for(verbs::workers::run(context, &args)),
         Verb::Inspect(args) => verbs::inspect::run(&args),
+        Verb::Import(args) => verbs::import::run(context, &args),
         Verb::Evaluate(args) => wait_for(verbs::evaluate::run(context, &args)),
         Verb::Convert(args) => wait_for(verbs::convert::run(context, &args)),
         Verb::Data(verb) => verbs::data::run(context, &verb),
