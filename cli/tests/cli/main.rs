@@ -6,7 +6,7 @@
 
 mod background;
 mod coordinator;
-mod import;
+mod export;
 mod offline;
 mod online;
 
