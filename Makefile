@@ -1,5 +1,5 @@
 # Thin names over cargo and scripts/. `make demo` is where to start.
-.PHONY: help setup build demo test peers check bench install clean
+.PHONY: help setup build demo test peers check bench bench-queue install clean
 
 help:            ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,6 +25,9 @@ check: setup     ## formatting and lints
 
 bench: build     ## every benchmark; figures also in target/bench/*.json
 	@scripts/bench.sh
+
+bench-queue:     ## how fast the queue is, beside Pueue and raw SQLite (needs no libtorch)
+	@scripts/bench.sh queue
 
 install: build   ## cnx, cnxd and cnx-worker into ~/.local/bin
 	@mkdir -p $(HOME)/.local/bin

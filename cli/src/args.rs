@@ -7,7 +7,6 @@ use cnx_proto::file::Override;
 
 use crate::source::Which;
 use crate::verbs::data::DataVerb;
-use crate::verbs::export::Format;
 use crate::verbs::results::TableName;
 
 const AFTER_HELP: &str = "\
@@ -68,9 +67,9 @@ pub enum Verb {
     Results(ResultsArgs),
     Workers(WorkersArgs),
     Inspect(InspectArgs),
+    Import(ImportArgs),
     Evaluate(EvaluateArgs),
     Convert(ConvertArgs),
-    Export(ExportArgs),
     /// Generate, download or check a dataset
     #[command(subcommand)]
     Data(DataVerb),
@@ -262,6 +261,31 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
+/// Make a model of a checkpoint of PyTorch (needs neither PyTorch nor a coordinator)
+///
+/// Reads what torch.save writes, today and before 1.6, and safetensors, whatever the file is called; names may begin with
+/// `module.`, the model may be converted or not. A pickle is never run: one that asks for more than a state dict needs is
+/// refused. What does not fit the spec, by name, shape or value, is told, and then nothing is written.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cnx import best.pth.tar -o best.safetensors --spec configs/condensenet-86.toml
+  cnx import best.pth.tar -o best.safetensors --spec mine.toml --json
+  cnx evaluate best.safetensors        it carries its spec from here on")]
+pub struct ImportArgs {
+    /// Checkpoint or state dict
+    #[arg(value_name = "CHECKPOINT", value_hint = ValueHint::FilePath)]
+    pub checkpoint: PathBuf,
+    /// File to write, in safetensors
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
+    #[command(flatten)]
+    pub spec: SpecOf,
+    /// Print JSON: what was found, and all problems
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Measure the errors of a model on its test images: here (by cnx-worker), or queued for a worker
 ///
 /// MODEL is a file, or an experiment whose model is meant. With --queue a worker does it, as an experiment named
@@ -336,39 +360,6 @@ pub struct QueueArgs {
     /// With --queue: even if the same was queued or done before
     #[arg(long, requires = "queue")]
     pub force: bool,
-}
-
-/// A model in a format that others read, with a card that says how it came about
-///
-/// MODEL is a file, or an experiment whose model is meant: as ONNX the converted one, as a state dict the final one.
-/// Beside FILE stand FILE.card.json and FILE.card.md: spec, cost, errors, data, versions, attempts.
-///
-/// pth is a bare state dict under the reference's names: model.load_state_dict(torch.load(FILE, weights_only=True)).
-/// onnx takes `images` [n, 3, height, width], normalised, and gives `logits` [n, classes], in float32.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  cnx export 12 --format onnx                      condensenet-86-converted.onnx
-  cnx export last --artifact best -o best.pth
-  cnx export final.safetensors --format onnx -o model.onnx --json")]
-pub struct ExportArgs {
-    /// Checkpoint or model; or the ID or name of an experiment
-    #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
-    pub model: PathBuf,
-    /// Format to write [default: what the name of FILE ends in]
-    #[arg(long, value_enum, value_name = "FORMAT")]
-    pub format: Option<Format>,
-    /// File to write [default: in this folder, named after the model]
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub output: Option<PathBuf>,
-    /// Which model of an experiment [default: final; with --format onnx, converted where the network condenses]
-    #[arg(long, value_enum, value_name = "WHICH")]
-    pub artifact: Option<Which>,
-    #[command(flatten)]
-    pub spec: SpecOf,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -19,6 +19,17 @@ pub enum Container {
     Safetensors,
 }
 
+impl Container {
+    /// Its name in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Container::TorchZip => "torch-zip",
+            Container::TorchLegacy => "torch-legacy",
+            Container::Safetensors => "safetensors",
+        }
+    }
+}
+
 impl fmt::Display for Container {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

@@ -25,6 +25,16 @@ impl Dtype {
         }
     }
 
+    /// Its name on screen: PyTorch's.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Dtype::F32 => "float32",
+            Dtype::F64 => "float64",
+            Dtype::I64 => "int64",
+            Dtype::U8 => "uint8",
+        }
+    }
+
     /// Whether the elements are real numbers.
     pub fn is_real(self) -> bool {
         matches!(self, Dtype::F32 | Dtype::F64)

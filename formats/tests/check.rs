@@ -63,11 +63,11 @@ fn every_missing_extra_and_misshapen_tensor_is_named() {
     assert_eq!(
         problems(&state, &spec),
         [
-            "classifier.bias is missing; expected of shape [10]",
-            "extra.weight is not in this network; of shape [2]",
             "features.init_conv.weight has shape [1, 3], expected [8, 3, 3, 3]",
             "features.norm_last.num_batches_tracked has real numbers (float32), expected whole ones",
             "features.norm_last.weight is missing; expected of shape [64]",
+            "classifier.bias is missing; expected of shape [10]",
+            "extra.weight is not in this network; of shape [2]",
         ]
     );
 }
@@ -113,9 +113,9 @@ fn weights_that_are_no_numbers_are_counted_by_tensor() {
     assert_eq!(
         problems(&state, &spec),
         [
-            "classifier.weight has 3 of 640 elements that are NaN or infinite",
             "features.norm_last.bias has 1 of 64 elements that are NaN or infinite",
             "features.norm_last.running_var a variance is negative",
+            "classifier.weight has 3 of 640 elements that are NaN or infinite",
         ]
     );
 }

@@ -8,7 +8,7 @@ mod hints;
 mod values;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use cnx_proto::Spec;
 use cnx_proto::architecture::{self, BATCHES_TRACKED, Form, Role, TensorInfo};
@@ -29,7 +29,8 @@ pub struct Report {
     /// How far the learned group convolutions are condensed; none where there are none, or where they contradict each
     /// other.
     pub condensing: Option<Condensing>,
-    /// All that is wrong: by name, and within one by [`Problem`]'s order. Empty where the state dict fits.
+    /// All that is wrong: with the tensors of the network, in forward order; tensors that it does not have; whole layers.
+    /// Empty where the state dict fits.
     pub problems: Vec<Problem>,
     /// Keys of the spec that seem to be others, judged by the file.
     pub hints: Vec<Hint>,
@@ -96,22 +97,19 @@ pub fn check(state: &StateDict, spec: &Spec) -> Report {
     let form = Form::of(state.tensors.keys().map(String::as_str));
     let expected = architecture::state_dict(&spec.model, spec.data.dataset, form);
     let mut problems = Vec::new();
-    let names: BTreeMap<&str, &TensorInfo> = expected.iter().map(|info| (info.name.as_str(), info)).collect();
-    for (&name, info) in &names {
-        let faults = match state.tensors.get(name) {
+    for info in &expected {
+        let faults = match state.tensors.get(&info.name) {
             Some(array) => compare(info, array),
             None => vec![Fault::Missing { expected: info.shape.clone() }],
         };
-        problems.extend(faults.into_iter().map(|fault| Problem { name: name.to_owned(), fault }));
+        problems.extend(faults.into_iter().map(|fault| Problem { name: info.name.clone(), fault }));
     }
-    for (name, array) in &state.tensors {
-        if !names.contains_key(name.as_str()) {
-            problems.push(Problem { name: name.clone(), fault: Fault::Unexpected { found: shape(array) } });
-        }
+    let names: BTreeSet<&str> = expected.iter().map(|info| info.name.as_str()).collect();
+    for (name, array) in state.tensors.iter().filter(|(name, _)| !names.contains(name.as_str())) {
+        problems.push(Problem { name: name.clone(), fault: Fault::Unexpected { found: shape(array) } });
     }
     let (condensing, contradictions) = values::layers(state, spec, form);
     problems.extend(contradictions);
-    problems.sort_by(|a, b| a.name.cmp(&b.name));
     let hints = if problems.is_empty() { Vec::new() } else { hints::hints(state, spec, form) };
     let parameters = expected.iter().filter(|info| info.role == Role::Parameter);
     let parameters = parameters.map(|info| info.shape.iter().product::<u64>()).sum();

@@ -1,10 +1,8 @@
 //! A report in words: what is wrong, by kind, and not a thousand lines of it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use super::{Fault, Hint, Problem, Report};
-use crate::Dtype;
 use crate::error::shown;
 
 /// Lines of a kind before the rest is only counted.
@@ -17,10 +15,10 @@ impl fmt::Display for Fault {
             Fault::Unexpected { found } => write!(f, "is not in this network; of shape {found:?}"),
             Fault::Shape { expected, found } => write!(f, "has shape {found:?}, expected {expected:?}"),
             Fault::Type { expected_real: true, found } => {
-                write!(f, "has whole numbers ({}), expected real ones", name(*found))
+                write!(f, "has whole numbers ({}), expected real ones", found.as_str())
             }
             Fault::Type { expected_real: false, found } => {
-                write!(f, "has real numbers ({}), expected whole ones", name(*found))
+                write!(f, "has real numbers ({}), expected whole ones", found.as_str())
             }
             Fault::NotFinite { count, of } => {
                 write!(f, "has {count} of {of} elements that are NaN or infinite")
@@ -41,6 +39,11 @@ impl Fault {
             Fault::NotFinite { .. } => "not-finite",
             Fault::Value(_) => "value",
         }
+    }
+
+    /// Whether it often is that of all tensors of a module.
+    fn is_of_modules(&self) -> bool {
+        matches!(self, Fault::Missing { .. } | Fault::Unexpected { .. })
     }
 
     fn title(&self) -> &'static str {
@@ -94,39 +97,28 @@ impl fmt::Display for Listed<'_> {
 
 /// A line a problem; where a whole module is missing or unexpected, a line for it.
 fn lines(problems: &[&Problem]) -> Vec<String> {
-    let mut modules: BTreeMap<String, Vec<&Problem>> = BTreeMap::new();
-    for problem in problems {
-        let whole = matches!(problem.fault, Fault::Missing { .. } | Fault::Unexpected { .. });
-        let key = if whole { module(&problem.name) } else { problem.name.clone() };
-        modules.entry(key).or_default().push(problem);
-    }
     let mut lines = Vec::new();
-    for (module, problems) in modules {
-        match problems.as_slice() {
-            [only] => lines.push(format!("{} {}", shown(only.name.as_bytes()), only.fault)),
-            several if several.iter().all(|problem| problem.name == several[0].name) => {
-                lines.extend(
-                    several
-                        .iter()
-                        .map(|problem| format!("{} {}", shown(problem.name.as_bytes()), problem.fault)),
-                );
+    for group in problems.chunk_by(|a, b| a.fault.is_of_modules() && module(&a.name) == module(&b.name)) {
+        match group {
+            [only] => lines.push(line(only)),
+            several => {
+                let module = module(&several[0].name);
+                lines.push(format!("{}.* ({} tensors)", shown(module.as_bytes()), several.len()));
             }
-            several => lines.push(format!("{}.* ({} tensors)", shown(module.as_bytes()), several.len())),
         }
     }
     lines
 }
 
+fn line(problem: &Problem) -> String {
+    let name = shown(problem.name.as_bytes());
+    match &problem.fault {
+        Fault::Value(what) => format!("{name}: {what}"),
+        fault => format!("{name} {fault}"),
+    }
+}
+
 /// The first three components of a name, such as those of a dense layer.
 fn module(name: &str) -> String {
     name.split('.').take(3).collect::<Vec<_>>().join(".")
-}
-
-fn name(dtype: Dtype) -> &'static str {
-    match dtype {
-        Dtype::F32 => "float32",
-        Dtype::F64 => "float64",
-        Dtype::I64 => "int64",
-        Dtype::U8 => "uint8",
-    }
 }
