@@ -131,7 +131,10 @@ pub fn state(e: &Experiment) -> (String, Style) {
 
 fn progress(e: &Experiment, spec: Option<&Spec>, now_ms: u64) -> Cell {
     let epochs = spec.map(|s| s.train.epochs).or(e.progress.as_ref().map(|p| p.epochs)).unwrap_or(0);
-    let done = format!("{}/{epochs}", e.epochs_done);
+    let done = match spec.and_then(|s| s.run.from.as_deref()) {
+        Some(model) => format!("of {}", printable(short(model))),
+        None => format!("{}/{epochs}", e.epochs_done),
+    };
     let message = cut(&printable(&e.message), LONGEST_MESSAGE);
     match e.state() {
         State::Queued if e.waits_until_ms > now_ms => {
@@ -157,6 +160,12 @@ fn progress(e: &Experiment, spec: Option<&Spec>, now_ms: u64) -> Cell {
         _ if e.epochs_done > 0 || e.state() == State::Succeeded => done.into(),
         _ => message.into(),
     }
+}
+
+/// The end of a path or of an artifact's name, that tells it from others: `12/final.safetensors`.
+fn short(model: &str) -> &str {
+    let start = model.rmatch_indices('/').nth(1).map_or(0, |(slash, _)| slash + 1);
+    &model[start..]
 }
 
 /// What the rest of the training takes at the speed seen.
@@ -346,6 +355,24 @@ mod tests {
                 " 4  condensenet-98  failed  NaN loss at step 4,113\\u{1b}[2J                  4.83                                             1                  cnx status 4",
             ]
         );
+    }
+
+    #[test]
+    fn a_job_shows_its_model_where_a_training_shows_epochs() {
+        let spec = cnx_proto::Spec::from_json(&spec_json("condensenet-50", 6.22)).unwrap();
+        let from = "experiments/1/final.safetensors".to_owned();
+        let job = spec.job(vec![cnx_proto::spec::Step::Evaluate], from, "0".repeat(64));
+        let evaluated = Experiment {
+            name: job.name.clone(),
+            spec_json: job.to_json(),
+            attempt: 1,
+            top1_error: Some(6.31),
+            ..experiment(5, "condensenet-50", State::Succeeded, 6.22)
+        };
+        let lines = plain(table(&[evaluated], 0).lines(Some(120)));
+        assert!(lines[1].contains("condensenet-50-evaluate  done   of 1/final.safetensors"), "{lines:?}");
+        assert!(lines[1].contains("6.31") && !lines[1].contains("/300"), "{lines:?}");
+        assert_eq!([short("/m"), short("/a/b/m"), short("")], ["/m", "b/m", ""]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod common;
 
+use cnx_proto::spec::Step;
 use cnx_proto::v1::report::Body;
 use cnx_proto::v1::{
     DescribeRequest, EpochMetrics, Errors, FailureClass, Figures, LogLine, LogsRequest, ResultsRequest,
@@ -46,6 +47,36 @@ async fn an_experiment_goes_from_submit_to_its_row_in_the_results() {
     assert_eq!(detail.artifacts_url, "file:///artifacts");
     let story: Vec<_> = detail.events.iter().map(|e| e.what.as_str()).collect();
     assert_eq!(story, ["submitted", "leased to w", "started from the beginning", "succeeded"]);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_is_known_by_its_bytes_and_shows_what_it_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(dir.path()).await;
+    let mut worker = daemon.worker("w").await;
+    let job = |from: &str, sha256: char| {
+        spec("a").job(vec![Step::Evaluate], from.to_owned(), sha256.to_string().repeat(64))
+    };
+    let jobs = [job("/here", '1'), job("/there", '1'), job("/here", '2')];
+    let reply = daemon.people().submit(request(&jobs)).await.unwrap().into_inner();
+    let existing: Vec<bool> = reply.experiments.iter().map(|one| one.existing).collect();
+    assert_eq!(existing, [false, true, false], "the same bytes elsewhere are the same");
+
+    let id = reply.experiments[0].id;
+    let lease = lease(&worker.assigned().await);
+    assert_eq!(lease.experiment, id);
+    worker.report(&lease, 1, Body::Started(Started::default())).await;
+    let figures =
+        Figures { r#final: Some(Errors { top1_error: 12.5, ..Errors::default() }), ..Default::default() };
+    worker.report(&lease, 2, Body::Figures(figures)).await;
+    let shown = daemon.show(id).await;
+    assert_eq!((shown.name.as_str(), shown.epochs_done, shown.top1_error), ("a-evaluate", 0, Some(12.5)));
+
+    let mut unfit = job("/here", '3');
+    unfit.run.steps = vec![Step::Train];
+    let refusal = daemon.people().submit(request(&[unfit])).await.unwrap_err();
+    assert!(refusal.message().contains("run.from gives the model already"), "{}", refusal.message());
     daemon.stop().await;
 }
 

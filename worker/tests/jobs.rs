@@ -164,6 +164,14 @@ fn a_file_that_does_not_fit_says_why() {
         }
         _ => array.clone(),
     });
+    // A mask that keeps more than its stage says.
+    changed(&model("final.safetensors"), &at("half.safetensors"), |name, array| match name {
+        "features.denseblock_2.denselayer_1.conv_1._mask" => {
+            let ones = vec![1.0; array.len()];
+            Array::from_f32(array.shape().to_vec(), &ones).unwrap()
+        }
+        _ => array.clone(),
+    });
     let mut wider = tiny();
     wider.model.growth = serde_json::from_value("4-8-8".into()).unwrap();
     let (large, converted) = (model("final.safetensors"), model("converted.safetensors"));
@@ -175,6 +183,11 @@ fn a_file_that_does_not_fit_says_why() {
         (job(&tiny(), &[Step::Convert], &unfinished), BadSpec, "condensing is not over"),
         (job(&tiny(), &[Step::Evaluate], &at("nan.safetensors")), Diverged, nan),
         (job(&tiny(), &[Step::Convert], &at("nan.safetensors")), Diverged, nan),
+        (
+            job(&tiny(), &[Step::Convert], &at("half.safetensors")),
+            BadSpec,
+            "the mask of features.denseblock_2",
+        ),
         (job(&wider, &[Step::Evaluate], &large), BadSpec, "features.denseblock_2"),
         (job(&tiny(), &[Step::Evaluate], &converted), BadSpec, "only be [\"evaluate-converted\"]"),
         (job(&tiny(), &[Step::Convert], &converted), BadSpec, "only be [\"evaluate-converted\"]"),

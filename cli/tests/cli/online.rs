@@ -251,3 +251,88 @@ fn a_csv_of_a_published_table_tells_on_standard_error_what_it_does_not_count() {
     assert_eq!((&value["table"], &value["rows"][2]["cifar10_n"]), (&"cifar".into(), &2.into()));
     assert_eq!(value["not_counted"][0]["differences"][0]["key"], "train.epochs");
 }
+
+/// A file that says it holds a model of that config.
+fn model_file(path: &std::path::Path, config_name: &str, converted: bool) -> String {
+    use cnx_formats::{Array, StateDict, safetensors};
+    let text = std::fs::read_to_string(config(config_name)).unwrap();
+    let spec = cnx_proto::file::parse("c.toml", &text, &[]).unwrap();
+    let name = if converted { "classifier.index" } else { "classifier.weight" };
+    let tensors = [(name.to_owned(), Array::from_i64(vec![1], &[0]).unwrap())].into();
+    let state = StateDict { tensors, spec_json: Some(spec.to_json()) };
+    std::fs::write(path, safetensors::write(&state).unwrap()).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn an_evaluation_is_queued_with_the_spec_and_the_hash_of_its_file() {
+    let coordinator = Coordinator::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = model_file(&folder.path().join("m.safetensors"), "condensenet-86.toml", false);
+    let said = run(coordinator.cnx(&["evaluate", "m.safetensors", "--queue"]).current_dir(folder.path()));
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert!(said.out.contains("1  condensenet-86-evaluate") && said.err.contains("1 queued"), "{}", said.out);
+    assert!(said.err.contains("cnx status 1 --watch"), "{}", said.err);
+
+    let said = run(&mut coordinator.cnx(&["status", "--json"]));
+    let value: Value = serde_json::from_str(&said.out).unwrap();
+    let run_section = &value["experiments"][0]["spec"]["run"];
+    assert_eq!(run_section["steps"], serde_json::json!(["evaluate"]));
+    assert_eq!(run_section["from"], file.as_str(), "a path that means the same elsewhere");
+    assert_eq!(run_section["from_sha256"].as_str().unwrap().len(), 64);
+
+    // The same file, named otherwise: the coordinator knows it. This time its figures are waited for.
+    let args = ["evaluate", &file, "--queue", "--wait", "--json"];
+    let waiting = coordinator.cnx(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    coordinator.pool.change(1, |e| e.state = State::Succeeded as i32);
+    let done = crate::said(waiting.wait_with_output().unwrap());
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(done.err.contains("condensenet-86-evaluate is there already as 1"), "{}", done.err);
+    let expected =
+        "{\"images\":500,\"loss\":0.5,\"model\":\"large\",\"top1_error\":18.0,\"top5_error\":2.0}\n";
+    assert_eq!(done.out, expected);
+}
+
+#[test]
+fn a_job_that_cannot_be_is_not_queued() {
+    let coordinator = Coordinator::start();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let converted = model_file(&at("converted.safetensors"), "condensenet-86.toml", true);
+    let densenet = model_file(&at("densenet.safetensors"), "densenet-100.toml", false);
+    std::fs::write(at("m.pth.tar"), b"PK\x03\x04").unwrap();
+    let nameless = cnx_formats::safetensors::write(&cnx_formats::StateDict::default()).unwrap();
+    std::fs::write(at("nameless.safetensors"), nameless).unwrap();
+    let text = |name: &str| at(name).display().to_string();
+    let spec = config("sweeps/cifar10.toml");
+    for (args, code, expected) in [
+        (&["convert", &converted, "--queue"][..], 1, "is converted already"),
+        (&["convert", &densenet, "--queue"], 2, "densenet has no learned group convolutions"),
+        (&["convert", &converted, "--queue", "-o", "x"], 2, "needs --wait"),
+        (&["evaluate", &text("m.pth.tar"), "--queue"], 1, "`cnx import`"),
+        (&["evaluate", &text("none.safetensors"), "--queue"], 1, "cannot read the model"),
+        (&["evaluate", &text("nameless.safetensors"), "--queue"], 2, "carries no spec"),
+        (&["evaluate", &converted, "--queue", "--spec", &spec], 2, "is a sweep of 21 experiments"),
+        (&["evaluate", &converted, "--artifact", "best"], 2, "is a file"),
+        (
+            &["evaluate", "no-such-thing"],
+            1,
+            "there is no file no-such-thing here, and there is no experiment",
+        ),
+        (&["evaluate", &converted, "--queue", "--device", "cpu"], 2, "cannot be used with"),
+        (&["evaluate", &converted, "--wait"], 2, "--queue"),
+    ] {
+        let said = run(&mut coordinator.cnx(args));
+        assert_eq!((said.code, said.out.as_str()), (code, ""), "{args:?}: {}", said.err);
+        assert!(said.err.contains(expected), "{args:?}: {}", said.err);
+    }
+    let said = run(&mut coordinator.cnx(&["submit", &config("condensenet-50.toml"), "-q"]));
+    assert!(said.out.contains("1  condensenet-50"), "nothing was queued before: {}", said.out);
+    let said = run(&mut coordinator.cnx(&["evaluate", "condensenet-50"]));
+    assert_eq!(said.code, 1);
+    assert!(
+        said.err.contains("experiment 1 (queued) has no final-model; its artifacts: checkpoint"),
+        "{}",
+        said.err
+    );
+}

@@ -52,6 +52,8 @@ macro_rules! status {
                 a.worker, a.resumed_at_epoch,
                 (SELECT max(epoch) FROM epochs WHERE experiment = e.id) AS epochs_done,
                 (SELECT top1_error FROM epochs WHERE experiment = e.id ORDER BY epoch DESC LIMIT 1) AS top1_error,
+                (SELECT figures FROM figures WHERE experiment = e.id
+                 AND NOT EXISTS (SELECT 1 FROM epochs WHERE experiment = e.id)) AS figures_of_job,
                 (SELECT group_concat(s.name) FROM sweep_members m JOIN sweeps s ON s.id = m.sweep
                  WHERE m.experiment = e.id) AS sweeps
              FROM experiments e LEFT JOIN attempts a ON a.experiment = e.id AND a.attempt = e.attempt ",
@@ -80,6 +82,7 @@ struct StatusRow {
     resumed_at_epoch: Option<i64>,
     epochs_done: Option<i64>,
     top1_error: Option<f64>,
+    figures_of_job: Option<Vec<u8>>,
     sweeps: Option<String>,
 }
 
@@ -99,7 +102,7 @@ impl StatusRow {
             started_at_ms: unsigned(self.started_at_ms),
             finished_at_ms: unsigned(self.finished_at_ms),
             epochs_done: unsigned32(self.epochs_done),
-            top1_error: self.top1_error,
+            top1_error: self.top1_error.or_else(|| measured(self.figures_of_job.as_deref())),
             progress: None,
             resumed_at_epoch: unsigned32(self.resumed_at_epoch),
             failure: failure.into(),
@@ -109,6 +112,12 @@ impl StatusRow {
             waits_until_ms: unsigned(Some(self.not_before_ms)),
         }
     }
+}
+
+/// The top-1 error that a job measured: it has no epochs.
+fn measured(figures: Option<&[u8]>) -> Option<f64> {
+    let Figures { r#final, converted, .. } = Figures::decode(figures?).ok()?;
+    Some(r#final.or(converted)?.top1_error)
 }
 
 /// Names joined by `group_concat`; none of them holds a comma (`cnx_proto::validate::is_name`).

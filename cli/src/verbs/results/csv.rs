@@ -11,6 +11,7 @@ use crate::term::format::exact;
 pub enum Field {
     Text(String),
     Whole(u64),
+    Perhaps(Option<u64>),
     /// Per cent.
     Percent(Option<f64>),
     Seconds(Option<f64>),
@@ -22,6 +23,7 @@ impl Field {
         match self {
             Field::Text(text) => text,
             Field::Whole(n) => n.to_string(),
+            Field::Perhaps(n) => n.map(|n| n.to_string()).unwrap_or_default(),
             Field::Percent(percent) => percent.map(exact).unwrap_or_default(),
             Field::Seconds(seconds) => seconds.map(|s| s.to_string()).unwrap_or_default(),
         }
@@ -32,6 +34,7 @@ impl Field {
         match self {
             Field::Text(text) => json!(text),
             Field::Whole(n) => json!(n),
+            Field::Perhaps(n) => json!(n),
             Field::Percent(percent) => json!(percent.and_then(|p| exact(p).parse::<f64>().ok())),
             Field::Seconds(seconds) => json!(seconds),
         }
@@ -79,7 +82,7 @@ const COLUMNS: &[Column] = columns! { r;
     condense_factor: Field::Whole(r.spec.model.condense_factor.into()),
     group_1x1: Field::Whole(r.spec.model.group_1x1.into()),
     group_3x3: Field::Whole(r.spec.model.group_3x3.into()),
-    epochs: Field::Whole(r.spec.train.epochs.into()),
+    epochs: Field::Perhaps(r.spec.epochs().map(u64::from)),
     flops: Field::Whole(r.cost.flops),
     params: Field::Whole(r.cost.params),
     converted_flops: Field::Whole(r.cost.converted_flops),
@@ -113,14 +116,24 @@ const PROVENANCE: &[Column] = columns! { r;
     attempts: list(&r.provenance.attempts),
 };
 
+/// Only where rows may be of models that were given.
+const GIVEN: &[Column] = columns! { r;
+    given_model_sha256: Field::Text(r.spec.run.from_sha256.clone().unwrap_or_default()),
+};
+
 /// The columns, in order.
 pub fn columns(provenance: bool) -> impl Iterator<Item = &'static Column> {
-    COLUMNS.iter().chain(PROVENANCE.iter().filter(move |_| provenance))
+    COLUMNS.iter().chain(PROVENANCE.iter().chain(GIVEN).filter(move |_| provenance))
 }
 
 /// The provenance alone, for tables of people.
 pub fn provenance_columns() -> impl Iterator<Item = &'static Column> {
     PROVENANCE.iter()
+}
+
+/// What says which file a given model was in.
+pub fn columns_of_given() -> impl Iterator<Item = &'static Column> {
+    GIVEN.iter()
 }
 
 /// The document, header first.
@@ -168,6 +181,6 @@ condensenet-86,cifar10,condensenet,14-14-14,8-16-32,4,4,4,300,65816394,520202,CF
         let text = String::from_utf8(csv(&rows(&example()).0, true).unwrap()).unwrap();
         let header = text.lines().next().unwrap();
         assert!(header.contains(",submitted,group_hash,spec_hashes,"), "{header}");
-        assert!(text.lines().nth(1).unwrap().ends_with(",1 2 3,1 1 1"), "{text}");
+        assert!(text.lines().nth(1).unwrap().ends_with(",1 2 3,1 1 1,"), "{text}");
     }
 }

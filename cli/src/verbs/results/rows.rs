@@ -77,6 +77,8 @@ pub fn rows(results: &[ResultRow]) -> (Vec<Row>, usize) {
     // What was cancelled is not wanted any more: it makes no row, and counts in none.
     for result in results.iter().filter(|r| r.state() != State::Cancelled) {
         match serde_json::from_str::<Spec>(&result.spec_json) {
+            // A conversion makes a file, and no figures.
+            Ok(spec) if !spec.measures() => {}
             Ok(spec) => groups.entry(spec.group_hash()).or_default().push((spec, result)),
             Err(_) => unreadable += 1,
         }
@@ -241,6 +243,29 @@ pub mod tests {
         assert_eq!(rows(&results).0[0].submitted, 1);
         results.remove(0);
         assert!(rows(&results).0.is_empty());
+    }
+
+    #[test]
+    fn a_model_that_was_given_has_a_row_of_its_own() {
+        use cnx_proto::spec::Step;
+        let trained = result(1, "condensenet-50", "8-8-8", 0, Some(622));
+        let job = |id: u64, steps: &[Step], model: u32| {
+            let spec = Spec::from_json(&trained.spec_json).unwrap();
+            let spec = spec.job(steps.to_vec(), "/model".into(), format!("{model:064}"));
+            ResultRow { id, spec_json: spec.to_json(), name: spec.name, ..trained.clone() }
+        };
+        let jobs = [
+            job(2, &[Step::Evaluate], 1),
+            job(3, &[Step::Evaluate], 2),
+            job(4, &[Step::Evaluate], 2),
+            job(5, &[Step::Convert], 1),
+        ];
+        let (rows, _) = rows(&[&[trained.clone()][..], &jobs].concat());
+        let found: Vec<_> = rows.iter().map(|r| (r.spec.epochs(), r.provenance.ids.clone())).collect();
+        assert_eq!(rows.len(), 3, "the training, and each model once: {found:?}");
+        for expected in [(Some(300), vec![1]), (None, vec![2]), (None, vec![4])] {
+            assert!(found.contains(&expected), "{expected:?}: {found:?}");
+        }
     }
 
     #[test]

@@ -13,6 +13,9 @@ use crate::term::format::{count, error, flops, params, ranges, signed};
 use crate::term::style::{BAD, BOLD, BUSY, DIM, paint};
 use crate::term::table::{Cell, Column, Left, Right, Table, wrap};
 
+/// Marks what was measured of a model that was given.
+const GIVEN: &str = "†";
+
 /// A table a dataset, each with its title.
 pub fn people(rows: &[Row], provenance: bool, width: Option<usize>) -> String {
     let mut out = String::new();
@@ -60,6 +63,9 @@ fn title(rows: &[Row]) -> (String, String) {
     if rows.iter().any(|r| r.converted_top1.is_some()) {
         notes.push("converted = group-convolution model".to_owned());
     }
+    if rows.iter().any(|r| r.spec.is_job()) {
+        notes.push(format!("{GIVEN} = of a model that was given, not trained here"));
+    }
     let notes = if notes.is_empty() { String::new() } else { format!("({})", notes.join("; ")) };
     (format!("{what} on {dataset}, top-1 error %"), notes)
 }
@@ -106,9 +112,9 @@ fn table(rows: &[Row]) -> Table {
     for r in rows {
         let seeds = if r.submitted > 1 { ranges(&r.seeds) } else { String::new() };
         table.row(vec![
-            r.spec.name.clone().into(),
+            name(r).into(),
             condense_and_groups(&r.spec).into(),
-            r.spec.train.epochs.to_string().into(),
+            r.spec.epochs().map(|n| n.to_string()).unwrap_or_default().into(),
             flops(r.cost.flops).into(),
             params(r.cost.params).into(),
             Cell::new(r.spec.published.top1_error.map(error).unwrap_or_default(), DIM),
@@ -120,6 +126,12 @@ fn table(rows: &[Row]) -> Table {
         ]);
     }
     table
+}
+
+/// The name, marked where the model was given.
+fn name(r: &Row) -> String {
+    let name = &r.spec.name;
+    if r.spec.is_job() { format!("{name} {GIVEN}") } else { name.clone() }
 }
 
 /// `6.31 ± 0.09`.
@@ -156,10 +168,10 @@ pub fn provenance_lines(heading: &str, row: &Row, out: &mut String) {
         return;
     }
     out.push_str(&format!("\n  {}\n", paint(BOLD, heading)));
-    for column in csv::provenance_columns() {
+    for column in csv::provenance_columns().chain(csv::columns_of_given()) {
         let text = (column.value)(row).into_text();
         if !text.is_empty() {
-            out.push_str(&format!("    {:17} {}\n", column.name, printable(&text)));
+            out.push_str(&format!("    {:18} {}\n", column.name, printable(&text)));
         }
     }
 }
@@ -178,7 +190,7 @@ pub fn markdown(rows: &[Row], provenance: bool) -> String {
     let mut lines = vec![header, rule];
     for r in rows {
         let mut line = vec![
-            r.spec.name.clone(),
+            name(r),
             dataset(r.spec.data.dataset).to_owned(),
             flops(r.cost.flops),
             params(r.cost.params),
@@ -249,5 +261,16 @@ CondenseNet on CIFAR-10, top-1 error %   (mean ± deviation over seeds; converte
             text.contains("| condensenet-86 | CIFAR-10 | 65.8M | 0.52M | 6.22 |  |  |  | 0/1 |"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_model_that_was_given_is_marked() {
+        let trained = &example()[0];
+        let spec = cnx_proto::Spec::from_json(&trained.spec_json).unwrap();
+        let job = spec.job(vec![cnx_proto::spec::Step::Evaluate], "/model".into(), "0".repeat(64));
+        let given = cnx_proto::v1::ResultRow { spec_json: job.to_json(), ..trained.clone() };
+        let text = anstream::adapter::strip_str(&people(&rows(&[given]).0, false, None)).to_string();
+        assert!(text.contains("† = of a model that was given"), "{text}");
+        assert!(text.contains("condensenet-50-evaluate †    4  28.6M"), "no epochs: {text}");
     }
 }

@@ -78,21 +78,7 @@ fn head(e: &Experiment, now_ms: u64) -> Vec<String> {
 }
 
 fn about(spec: &Spec) -> Vec<String> {
-    let train = &spec.train;
-    vec![
-        network(spec),
-        format!(
-            "{}, {} epochs of batches of {}, lr {} {}, seed {}, {}",
-            spec.data.dataset,
-            train.epochs,
-            train.batch_size,
-            train.lr,
-            train.schedule,
-            train.seed,
-            train.precision
-        ),
-        paint(DIM, &format!("spec {}", spec.hash())),
-    ]
+    vec![network(spec), what_it_does(spec), paint(DIM, &format!("spec {}", spec.hash()))]
 }
 
 /// What it is and costs: `condensenet 14-14-14, growth 8-16-32, C=G 4; 65.8M FLOPs, 0.52M parameters (converted …)`.
@@ -113,6 +99,25 @@ fn network(spec: &Spec) -> String {
         line.push_str(&format!(" (converted {flops}, {params})"));
     }
     line
+}
+
+/// How it trains, or what is done with the model that it is given.
+fn what_it_does(spec: &Spec) -> String {
+    let (train, run, dataset) = (&spec.train, &spec.run, spec.data.dataset);
+    if let (Some(model), Some(sha256)) = (&run.from, &run.from_sha256) {
+        let steps: Vec<&str> = run.steps.iter().map(|step| step.as_str()).collect();
+        let on = if spec.measures() { format!(" on {dataset}") } else { String::new() };
+        return format!(
+            "{}{on}: the model {}, SHA-256 {}",
+            steps.join(", "),
+            printable(model),
+            printable(sha256)
+        );
+    }
+    format!(
+        "{dataset}, {} epochs of batches of {}, lr {} {}, seed {}, {}",
+        train.epochs, train.batch_size, train.lr, train.schedule, train.seed, train.precision
+    )
 }
 
 fn figure_lines(figures: &Figures, spec: Option<&Spec>) -> Vec<String> {
@@ -200,7 +205,7 @@ fn artifacts(artifacts: &[Artifact]) -> Table {
         let short: String = a.sha256.chars().take(16).collect();
         table.row(vec![
             a.kind().to_string().into(),
-            a.epoch.to_string().into(),
+            if a.epoch > 0 { a.epoch.to_string() } else { String::new() }.into(),
             bytes(a.bytes).into(),
             Cell::new(printable(&short), DIM),
             printable(&a.name).into_owned().into(),
