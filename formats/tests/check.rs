@@ -7,8 +7,8 @@ mod craft;
 use cnx_formats::check::{Condensing, Fault, Listed, Report, add_missing_counts, check};
 use cnx_formats::{Array, StateDict, checkpoint};
 use cnx_proto::Spec;
-use cnx_proto::architecture::Form;
-use cnx_proto::spec::Dataset;
+use cnx_proto::architecture::{Form, state_dict};
+use cnx_proto::spec::{Arch, Dataset};
 use craft::{fixture, spec_of_the_fixtures};
 
 const LAYER: &str = "features.denseblock_2.denselayer_1.conv_1";
@@ -48,6 +48,49 @@ fn the_reference_s_models_fit_their_spec_in_both_forms() {
     let report = check(&converted(), &spec);
     assert!(report.problems.is_empty(), "{}", Listed(&report));
     assert_eq!((report.form, report.condensing), (Form::Converted, None));
+}
+
+/// A state dict as a network's layers ask for it, not condensed.
+fn made_for(spec: &Spec, form: Form) -> StateDict {
+    let mut state = StateDict::default();
+    for info in state_dict(&spec.model, spec.data.dataset, form) {
+        let shape: Vec<usize> = info.shape.iter().map(|&n| n as usize).collect();
+        let count = shape.iter().product();
+        let books = info.name.ends_with("._count") || info.name.ends_with("._stage");
+        let array = match info.real {
+            true => Array::from_f32(shape, &vec![if books { 0.0 } else { 1.0 }; count]),
+            false => Array::from_i64(shape, &(0..count as i64).collect::<Vec<_>>()),
+        };
+        state.tensors.insert(info.name, array.unwrap());
+    }
+    state
+}
+
+#[test]
+fn what_a_network_s_layers_ask_for_fits_whatever_the_network() {
+    let of = |arch, dataset| cnx_proto::recipe::recipe(arch, dataset);
+    let specs = [
+        spec_of_the_fixtures(),
+        of(Arch::DenseNet, Dataset::Cifar100),
+        of(Arch::DenseNetLgc, Dataset::Cifar10),
+        of(Arch::ResNet18, Dataset::ImageNet),
+        of(Arch::MobileNet, Dataset::ImageNet),
+        of(Arch::ShuffleNet, Dataset::ImageNet),
+    ];
+    for mut spec in specs {
+        if spec.model.arch == Arch::DenseNetLgc {
+            spec.model.stages = serde_json::from_value("2-2-2".into()).unwrap();
+            spec.model.growth = serde_json::from_value("8-8-8".into()).unwrap();
+        }
+        let mut state = made_for(&spec, Form::Large);
+        let report = check(&state, &spec);
+        assert!(report.problems.is_empty(), "{}: {}", spec.model.arch, Listed(&report));
+        // As torchvision released its models in 2017.
+        state.tensors.retain(|name, _| !name.ends_with("num_batches_tracked"));
+        assert!(!check(&state, &spec).problems.is_empty(), "{}", spec.model.arch);
+        assert!(add_missing_counts(&mut state, &spec) > 0, "{}", spec.model.arch);
+        assert!(check(&state, &spec).problems.is_empty(), "{}", spec.model.arch);
+    }
 }
 
 #[test]

@@ -124,6 +124,10 @@ fn seeds() -> Vec<Vec<u8>> {
         "oddities.protocol4.pth",
     ];
     let mut seeds: Vec<Vec<u8>> = names.iter().map(|name| fixture(name)).collect();
+    // Without checksums, and compressed: what is changed gets further.
+    for name in ["condensenet-c4.zip.pth.tar", "oddities.protocol4.pth"] {
+        seeds.push(craft::repacked(&fixture(name)));
+    }
     for name in ["condensenet-c4.converted.legacy.pth.tar", "oddities.zip.pth"] {
         seeds.push(safetensors::write(&checkpoint::read(&fixture(name)).unwrap().state).unwrap());
     }

@@ -199,6 +199,14 @@ fn a_zip_bomb_is_not_inflated() {
 }
 
 #[test]
+fn a_directory_of_very_many_entries_takes_memory_in_proportion() {
+    let meter = Meter::alone();
+    let names: Vec<String> = (0..65_000).map(|i| format!("data/{i}")).collect();
+    let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &[][..])).collect();
+    meter.refused(&craft::deflated(&entries, None), "it is a zip archive without data.pkl");
+}
+
+#[test]
 fn what_needs_more_than_plain_arrays_is_refused_by_name() {
     let meter = Meter::alone();
     let mut model = Pickle::new();

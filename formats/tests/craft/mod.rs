@@ -3,7 +3,7 @@
 // A test may panic; and not every test uses all of this.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
 
-use std::io::{Cursor, Write};
+use std::io::{Cursor, Read, Write};
 use std::path::Path;
 
 use flate2::Compression;
@@ -159,6 +159,21 @@ pub fn deflated(entries: &[(&str, &[u8])], claim: Option<u32>) -> Vec<u8> {
     bytes.extend([length, offset].iter().flat_map(|n| n.to_le_bytes()));
     bytes.extend([0, 0]);
     bytes
+}
+
+/// The entries of a zip archive in one of [`deflated`]'s.
+pub fn repacked(bytes: &[u8]) -> Vec<u8> {
+    let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+    let mut entries = Vec::new();
+    for index in 0..zip.len() {
+        let mut file = zip.by_index(index).unwrap();
+        let name = file.name().unwrap().split_once('/').unwrap().1.to_owned();
+        let mut content = Vec::new();
+        file.read_to_end(&mut content).unwrap();
+        entries.push((name, content));
+    }
+    let entries: Vec<_> = entries.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();
+    deflated(&entries, None)
 }
 
 /// The spec of the `condensenet-c4` files.
