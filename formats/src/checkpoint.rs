@@ -65,8 +65,11 @@ pub struct Checkpoint {
 pub fn read(bytes: &[u8]) -> Result<Checkpoint, ReadError> {
     let mut budget = Budget::for_file(bytes.len());
     if safetensors::recognise(bytes) {
-        // It is checked to hold each of its bytes once, and a wide element is at most four bytes for one.
-        let state = safetensors::read(bytes).map_err(|error| ReadError::Damaged(shortened(&error)))?;
+        let state = safetensors::read_within(bytes, &mut budget).map_err(|error| match error {
+            ReadError::Damaged(what) => ReadError::Damaged(shortened(&what)),
+            ReadError::Unsupported(what) => ReadError::Unsupported(shortened(&what)),
+            other => other,
+        })?;
         let (tensors, data_parallel) = unwrapped(state.tensors)?;
         let state = StateDict { tensors, ..state };
         return Ok(Checkpoint {

@@ -40,6 +40,13 @@ impl Element {
         }
     }
 
+    /// Bytes of memory that it takes to read so many: as they are in the file, and, where that differs, as they are kept.
+    pub fn cost(self, count: usize) -> u64 {
+        let kept = self.dtype().bytes();
+        let each = if self.bytes() == kept { kept } else { self.bytes() + kept };
+        (count as u64).saturating_mul(each as u64)
+    }
+
     /// Little-endian elements as what they are kept as.
     pub fn widen(self, bytes: Vec<u8>) -> Vec<u8> {
         match self {

@@ -4,11 +4,14 @@ use std::collections::HashMap;
 
 use safetensors::tensor::{self, SafeTensors, TensorView, serialize};
 
+use crate::budget::Budget;
 use crate::element::Element;
-use crate::{Array, Dtype, StateDict};
+use crate::{Array, Dtype, ReadError, StateDict};
 
 /// The metadata key that holds the spec's JSON.
 const SPEC: &str = "spec";
+/// Bytes of memory for a byte of the header: its entries become strings and maps, twice.
+const HEADER_COST: u64 = 24;
 
 /// The bytes of a file. Tensors come in the order of their names: equal state dicts make equal files.
 ///
@@ -37,16 +40,36 @@ pub fn recognise(bytes: &[u8]) -> bool {
 /// # Errors
 /// What is wrong with them, in words.
 pub fn read(bytes: &[u8]) -> Result<StateDict, String> {
-    let malformed = |error| format!("not a whole safetensors file: {error}{}", advice(bytes));
+    parse(bytes, &mut |_| Ok(())).map_err(|error| match error {
+        ReadError::Damaged(what) | ReadError::Unsupported(what) => what,
+        other => other.to_string(),
+    })
+}
+
+/// Reads the bytes of a file that may lie.
+pub(crate) fn read_within(bytes: &[u8], budget: &mut Budget) -> Result<StateDict, ReadError> {
+    parse(bytes, &mut |cost| budget.spend(cost))
+}
+
+/// `spend` is asked before anything is allocated.
+fn parse(bytes: &[u8], spend: &mut dyn FnMut(u64) -> Result<(), ReadError>) -> Result<StateDict, ReadError> {
+    let malformed =
+        |error| ReadError::Damaged(format!("not a whole safetensors file: {error}{}", advice(bytes)));
+    let header = bytes.first_chunk().map_or(0, |&length| u64::from_le_bytes(length));
+    spend(header.min(bytes.len() as u64).saturating_mul(HEADER_COST))?;
     let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(malformed)?;
     let spec_json = metadata.metadata().as_ref().and_then(|metadata| metadata.get(SPEC).cloned());
     let file = SafeTensors::deserialize(bytes).map_err(malformed)?;
     let mut state = StateDict { spec_json, ..StateDict::default() };
     for (name, view) in file.iter() {
-        let element = kept(view.dtype())
-            .ok_or_else(|| format!("{name} has elements of type {:?}, which is not handled", view.dtype()))?;
+        let element = kept(view.dtype()).ok_or_else(|| {
+            let dtype = view.dtype();
+            ReadError::Unsupported(format!("{name} has elements of type {dtype:?}, which is not handled"))
+        })?;
+        spend(element.cost(view.data().len() / element.bytes()))?;
         let array = Array::new(element.dtype(), view.shape().to_vec(), element.widen(view.data().to_vec()));
-        state.tensors.insert(name.to_owned(), array.map_err(|error| format!("{name}: {error}"))?);
+        let array = array.map_err(|error| ReadError::Damaged(format!("{name}: {error}")))?;
+        state.tensors.insert(name.to_owned(), array);
     }
     Ok(state)
 }

@@ -207,6 +207,25 @@ fn a_directory_of_very_many_entries_takes_memory_in_proportion() {
 }
 
 #[test]
+fn a_safetensors_header_of_very_many_tensors_takes_memory_in_proportion() {
+    let meter = Meter::alone();
+    let file =
+        |header: &str, data: &[u8]| [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat();
+    let tensor =
+        |i: usize| format!("\"{i}\":{{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[{i},{}]}}", i + 1);
+    let tensors: Vec<String> = (0..100_000).map(tensor).collect();
+    let header = format!("{{{}}}", tensors.join(","));
+    meter.refused(&file(&header, &[0; 100_000]), "would take more than");
+    let few = format!("{{{}}}", tensors[..1000].join(","));
+    assert_eq!(meter.read(&file(&few, &[0; 1000])).unwrap().state.tensors.len(), 1000);
+    let notes: Vec<String> = (0..1_000_000).map(|i| format!("\"{i}\":\"\"")).collect();
+    let header = format!("{{\"__metadata__\":{{{}}}}}", notes.join(","));
+    meter.refused(&file(&header, &[]), "would take more than");
+    let deep = "[".repeat(500_000);
+    meter.refused(&file(&format!("{{\"a\":{deep}"), &[]), "not a whole safetensors file");
+}
+
+#[test]
 fn what_needs_more_than_plain_arrays_is_refused_by_name() {
     let meter = Meter::alone();
     let mut model = Pickle::new();

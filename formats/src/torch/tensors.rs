@@ -37,8 +37,7 @@ pub(super) fn array(tensor: &Tensor, storage: &[u8], budget: &mut Budget) -> Res
              its storage"
         ))
     })?;
-    let wide = if element.bytes() == element.dtype().bytes() { 0 } else { element.dtype().bytes() };
-    budget.spend((view.count as u64).saturating_mul((element.bytes() + wide) as u64))?;
+    budget.spend(element.cost(view.count))?;
     let bytes = element.widen(view.gather(storage, element.bytes()));
     Array::new(element.dtype(), view.shape, bytes).map_err(ReadError::Damaged)
 }

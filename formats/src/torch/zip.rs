@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
 
 use flate2::read::DeflateDecoder;
+use zip::read::ZipFile;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::pickle::Storage;
@@ -14,7 +15,9 @@ use crate::ReadError;
 use crate::budget::Budget;
 use crate::error::shown;
 
-/// What an entry costs in the directory.
+/// What an entry of the directory begins with.
+const ENTRY: &[u8] = b"PK\x01\x02";
+/// And what it costs.
 const ENTRY_BYTES: u64 = 512;
 
 /// The archive's entries.
@@ -32,37 +35,48 @@ struct Entry<'a> {
     crc32: u32,
 }
 
+impl<'a> Entry<'a> {
+    fn of(file: &ZipFile<'_, Cursor<&[u8]>>, name: &str, bytes: &'a [u8]) -> Result<Entry<'a>, ReadError> {
+        let deflated = match file.compression() {
+            _ if file.encrypted() => return Err(ReadError::unsupported("it is encrypted")),
+            CompressionMethod::Stored => false,
+            CompressionMethod::DEFLATE => true,
+            other => {
+                let message = format!("its compression ({other}) is not read; unpack it");
+                return Err(ReadError::unsupported(message));
+            }
+        };
+        let stored = || {
+            let start = usize::try_from(file.data_start()?).ok()?;
+            bytes.get(start..)?.get(..usize::try_from(file.compressed_size()).ok()?)
+        };
+        let stored = stored().ok_or_else(|| {
+            ReadError::damaged(format!("its entry {} lies beyond its end", shown(name.as_bytes())))
+        })?;
+        Ok(Entry { stored, deflated, bytes: file.size(), crc32: file.crc32() })
+    }
+}
+
 impl<'a> Archive<'a> {
     /// Reads the directory.
     pub fn open(bytes: &'a [u8], budget: &mut Budget) -> Result<Archive<'a>, ReadError> {
         let malformed = |error| ReadError::damaged(format!("its zip directory cannot be read ({error})"));
+        // Charged by what is there, since what the directory says of itself may be a lie.
+        let entries = bytes.windows(ENTRY.len()).filter(|window| *window == ENTRY).count();
+        budget.spend(ENTRY_BYTES.saturating_mul(entries as u64))?;
         let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(malformed)?;
-        budget.spend(ENTRY_BYTES.saturating_mul(zip.len() as u64))?;
         let mut entries = BTreeMap::new();
         for index in 0..zip.len() {
             let file = zip.by_index_raw(index).map_err(malformed)?;
             let name = file.name().map_err(malformed)?.into_owned();
-            let outside =
-                || ReadError::damaged(format!("its entry {} lies beyond its end", shown(name.as_bytes())));
-            let start =
-                file.data_start().and_then(|start| usize::try_from(start).ok()).ok_or_else(outside)?;
-            let length = usize::try_from(file.compressed_size()).map_err(|_| outside())?;
-            let stored = bytes.get(start..).and_then(|rest| rest.get(..length)).ok_or_else(outside)?;
-            let deflated = match file.compression() {
-                _ if file.encrypted() => return Err(ReadError::unsupported("it is encrypted")),
-                CompressionMethod::Stored => false,
-                CompressionMethod::DEFLATE => true,
-                other => {
-                    return Err(ReadError::unsupported(format!(
-                        "its compression ({other}) is not read; unpack it"
-                    )));
-                }
-            };
-            let entry = Entry { stored, deflated, bytes: file.size(), crc32: file.crc32() };
+            let entry = Entry::of(&file, &name, bytes)?;
             drop(file);
             entries.insert(name, entry);
         }
-        let root = entries.keys().find_map(|name| name.strip_suffix("data.pkl")).map(str::to_owned);
+        // The outermost, if there are several.
+        let roots = entries.keys().filter_map(|name| name.strip_suffix("data.pkl"));
+        let roots = roots.filter(|root| root.is_empty() || root.ends_with('/'));
+        let root = roots.min_by_key(|root| root.len()).map(str::to_owned);
         let root =
             root.ok_or_else(|| ReadError::NotACheckpoint("it is a zip archive without data.pkl".to_owned()))?;
         Ok(Archive { entries, root })
