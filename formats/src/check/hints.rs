@@ -1,4 +1,5 @@
-//! Which key of a spec seems to be another, judged by the names and shapes of a file: of the dense networks, whose keys show in them.
+//! Which key of a spec seems to be another, judged by the names and shapes of a file: of the dense networks, whose keys show
+//! in them.
 
 use cnx_proto::Spec;
 use cnx_proto::architecture::Form;
@@ -133,8 +134,8 @@ impl File<'_> {
         of().unwrap_or_default()
     }
 
-    /// Groups and condense factor of a network whose masks are condensed to the end: after how many rows the first mask repeats, and
-    /// what share of a row is left.
+    /// Groups and condense factor of a network whose masks are condensed to the end: after how many rows the first mask
+    /// repeats, and what share of a row is left.
     fn masked_groups(&self) -> (Option<String>, Option<String>) {
         let of = || {
             let name = "features.denseblock_1.denselayer_1.conv_1._mask";

@@ -1,5 +1,5 @@
-//! Whether a state dict is of the network of a spec: every name, shape and type, and what its values must keep to. All that is
-//! wrong is told at once.
+//! Whether a state dict is of the network of a spec: every name, shape and type, and what its values must keep to. All that
+//! is wrong is told at once.
 //!
 //! Start at [`check`]; `values.rs` looks into the tensors, `hints.rs` guesses which key of the spec is another, `words.rs` is how a
 //! person reads it.

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
+use super::cursor::Cursor;
 use super::globals::{Global, global};
-use super::pickle::{Node, Span, Storage, Tensor, Value};
+use super::pickle::{Node, Storage, Tensor, Value};
 use crate::ReadError;
 use crate::budget::Budget;
-use crate::error::shown;
 
 /// What a value costs where it is pushed or kept: while a list grows, there are its old and its new place, twice as large.
 const VALUE_BYTES: u64 = 3 * size_of::<Value>() as u64;
@@ -16,8 +16,7 @@ const MEMO_BYTES: u64 = 4 * size_of::<(u32, Value)>() as u64;
 const MOST_DIMENSIONS: usize = 16;
 
 pub(super) struct Machine<'a, 'b> {
-    bytes: &'a [u8],
-    at: usize,
+    cursor: Cursor<'a>,
     stack: Vec<Value>,
     marks: Vec<usize>,
     memo: HashMap<u32, Value>,
@@ -30,16 +29,16 @@ type Result<T = ()> = std::result::Result<T, ReadError>;
 impl<'a, 'b> Machine<'a, 'b> {
     pub fn new(bytes: &'a [u8], budget: &'b mut Budget) -> Machine<'a, 'b> {
         let (stack, marks, nodes) = (Vec::new(), Vec::new(), Vec::new());
-        Machine { bytes, at: 0, stack, marks, memo: HashMap::new(), nodes, budget }
+        Machine { cursor: Cursor::new(bytes), stack, marks, memo: HashMap::new(), nodes, budget }
     }
 
     /// The root, the bytes that the pickle took, and the nodes.
     pub fn run(mut self) -> Result<(Value, usize, Vec<Node>)> {
         loop {
-            let at = self.at;
-            let op = self.byte()?;
+            let at = self.cursor.at;
+            let op = self.cursor.byte()?;
             if op == b'.' {
-                return Ok((self.pop()?, self.at, self.nodes));
+                return Ok((self.pop()?, self.cursor.at, self.nodes));
             }
             let done = self.scalar(op)? || self.container(op)? || self.bookkeeping(op)? || self.object(op)?;
             if !done {
@@ -57,15 +56,15 @@ impl<'a, 'b> Machine<'a, 'b> {
             b'N' => Value::None,
             0x88 => Value::Bool(true),
             0x89 => Value::Bool(false),
-            b'K' => Value::Int(self.byte()?.into()),
-            b'M' => Value::Int(u16::from_le_bytes(self.array()?).into()),
-            b'J' => Value::Int(i32::from_le_bytes(self.array()?).into()),
-            0x8a => self.long(1)?,
-            0x8b => self.long(4)?,
-            b'G' => Value::Float(f64::from_be_bytes(self.array()?)),
-            b'U' | b'C' | 0x8c => Value::Text(self.span(1)?),
-            b'T' | b'X' | b'B' => Value::Text(self.span(4)?),
-            0x8d | 0x8e | 0x96 => Value::Text(self.span(8)?),
+            b'K' => Value::Int(self.cursor.byte()?.into()),
+            b'M' => Value::Int(u16::from_le_bytes(self.cursor.array()?).into()),
+            b'J' => Value::Int(i32::from_le_bytes(self.cursor.array()?).into()),
+            0x8a => self.cursor.long(1)?,
+            0x8b => self.cursor.long(4)?,
+            b'G' => Value::Float(f64::from_be_bytes(self.cursor.array()?)),
+            b'U' | b'C' | 0x8c => Value::Text(self.cursor.span(1)?),
+            b'T' | b'X' | b'B' => Value::Text(self.cursor.span(4)?),
+            0x8d | 0x8e | 0x96 => Value::Text(self.cursor.span(8)?),
             _ => return Ok(false),
         };
         self.push(value)?;
@@ -120,7 +119,7 @@ impl<'a, 'b> Machine<'a, 'b> {
     fn bookkeeping(&mut self, op: u8) -> Result<bool> {
         match op {
             0x80 => {
-                let protocol = self.byte()?;
+                let protocol = self.cursor.byte()?;
                 if protocol > 5 {
                     return Err(ReadError::unsupported(format!(
                         "its pickle is of protocol {protocol}; 2 to 5 are read"
@@ -128,7 +127,7 @@ impl<'a, 'b> Machine<'a, 'b> {
                 }
             }
             // The length of a frame, for those who read from a stream.
-            0x95 => drop(self.array::<8>()?),
+            0x95 => drop(self.cursor.array::<8>()?),
             b'(' => {
                 self.budget.spend(VALUE_BYTES)?;
                 self.marks.push(self.stack.len());
@@ -140,20 +139,20 @@ impl<'a, 'b> Machine<'a, 'b> {
                 self.push(top)?;
             }
             b'q' => {
-                let number = self.byte()?.into();
+                let number = self.cursor.byte()?.into();
                 self.memoise(number)?;
             }
             b'r' => {
-                let number = u32::from_le_bytes(self.array()?);
+                let number = u32::from_le_bytes(self.cursor.array()?);
                 self.memoise(number)?;
             }
             0x94 => self.memoise(self.memo.len() as u32)?,
             b'h' => {
-                let number = self.byte()?.into();
+                let number = self.cursor.byte()?.into();
                 self.recall(number)?;
             }
             b'j' => {
-                let number = u32::from_le_bytes(self.array()?);
+                let number = u32::from_le_bytes(self.cursor.array()?);
                 self.recall(number)?;
             }
             _ => return Ok(false),
@@ -166,7 +165,7 @@ impl<'a, 'b> Machine<'a, 'b> {
         match op {
             // GLOBAL names a callable; INST names one and calls it.
             b'c' | b'i' => {
-                let (module, name) = (self.line()?, self.line()?);
+                let (module, name) = (self.cursor.line()?, self.cursor.line()?);
                 let global = global(module, name)?;
                 if op == b'i' {
                     return Err(ReadError::damaged("its pickle builds objects in the manner of protocol 0"));
@@ -178,7 +177,7 @@ impl<'a, 'b> Machine<'a, 'b> {
                 let [Value::Text(module), Value::Text(name)] = items[..] else {
                     return Err(ReadError::damaged("its pickle asks for a callable whose name is no text"));
                 };
-                let global = global(self.text(module), self.text(name))?;
+                let global = global(self.cursor.text(module), self.cursor.text(name))?;
                 self.push(Value::Global(global))?;
             }
             b'R' | 0x81 => {
@@ -278,7 +277,7 @@ impl<'a, 'b> Machine<'a, 'b> {
                 (first.checked_add(elements)? <= len).then_some((first, elements))?
             }
         };
-        (self.text(kind) == b"storage").then_some(Storage { key, element, len, part })
+        (self.cursor.text(kind) == b"storage").then_some(Storage { key, element, len, part })
     }
 
     /// A tensor of (storage, offset, sizes, strides, …).
@@ -392,60 +391,6 @@ impl<'a, 'b> Machine<'a, 'b> {
         self.budget.spend(VALUE_BYTES * (self.stack.len() - mark) as u64)?;
         Ok(self.stack.split_off(mark))
     }
-
-    fn text(&self, span: Span) -> &'a [u8] {
-        &self.bytes[span.at as usize..][..span.len as usize]
-    }
-
-    fn byte(&mut self) -> Result<u8> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let array = *self.bytes[self.at..].first_chunk().ok_or_else(cut)?;
-        self.at += N;
-        Ok(array)
-    }
-
-    /// A length of so many bytes, and then as many bytes.
-    fn span(&mut self, length_bytes: usize) -> Result<Span> {
-        let len = match length_bytes {
-            1 => self.byte()?.into(),
-            4 => u32::from_le_bytes(self.array()?).into(),
-            _ => u64::from_le_bytes(self.array()?),
-        };
-        let left = self.bytes.len() - self.at;
-        let len = usize::try_from(len).ok().filter(|&len| len <= left).ok_or_else(cut)?;
-        // Both fit: the pickle is at most 2³² − 1 bytes long.
-        let span = Span { at: self.at as u32, len: len as u32 };
-        self.at += len;
-        Ok(span)
-    }
-
-    /// A whole number, little-endian, in two's complement.
-    fn long(&mut self, length_bytes: usize) -> Result<Value> {
-        let span = self.span(length_bytes)?;
-        let bytes = self.text(span);
-        let negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
-        let mut extended = [if negative { 0xff } else { 0 }; 8];
-        match extended.get_mut(..bytes.len()) {
-            Some(low) => low.copy_from_slice(bytes),
-            None => return Ok(Value::Long(span)),
-        }
-        Ok(Value::Int(i64::from_le_bytes(extended)))
-    }
-
-    /// The bytes up to the end of the line.
-    fn line(&mut self) -> Result<&'a [u8]> {
-        const MOST: usize = 1000;
-        let rest = &self.bytes[self.at..];
-        let rest = &rest[..rest.len().min(MOST)];
-        let end = rest.iter().position(|&byte| byte == b'\n').ok_or_else(|| {
-            ReadError::damaged(format!("its pickle asks for a callable of the name {}", shown(rest)))
-        })?;
-        self.at += end + 1;
-        Ok(&rest[..end])
-    }
 }
 
 fn whole(value: Value) -> Option<u64> {
@@ -457,8 +402,4 @@ fn whole(value: Value) -> Option<u64> {
 
 fn empty() -> ReadError {
     ReadError::damaged("its pickle takes more values than it has pushed")
-}
-
-fn cut() -> ReadError {
-    ReadError::damaged("it ends in the middle of its pickle")
 }

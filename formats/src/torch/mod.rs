@@ -3,6 +3,7 @@
 //! Start at [`read`]; then `pickle.rs` and `machine.rs` (the object), `globals.rs` (what a pickle may ask for), `zip.rs` and
 //! `legacy.rs` (the two containers), `tensors.rs` (views of storages).
 
+mod cursor;
 mod globals;
 mod legacy;
 mod machine;
