@@ -7,6 +7,7 @@ use cnx_proto::file::Override;
 
 use crate::source::Which;
 use crate::verbs::data::DataVerb;
+use crate::verbs::export::Format;
 use crate::verbs::results::TableName;
 
 const AFTER_HELP: &str = "\
@@ -70,6 +71,7 @@ pub enum Verb {
     Import(ImportArgs),
     Evaluate(EvaluateArgs),
     Convert(ConvertArgs),
+    Export(ExportArgs),
     /// Generate, download or check a dataset
     #[command(subcommand)]
     Data(DataVerb),
@@ -360,6 +362,39 @@ pub struct QueueArgs {
     /// With --queue: even if the same was queued or done before
     #[arg(long, requires = "queue")]
     pub force: bool,
+}
+
+/// A model in a format that others read, with a card that says how it came about
+///
+/// MODEL is a file, or an experiment whose model is meant: as ONNX the converted one, as a state dict the final one.
+/// Beside FILE stand FILE.card.json and FILE.card.md: spec, cost, errors, data, versions, attempts.
+///
+/// pth is a bare state dict under the reference's names: model.load_state_dict(torch.load(FILE, weights_only=True)).
+/// onnx takes `images` [n, 3, height, width], normalised, and gives `logits` [n, classes], in float32.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cnx export 12 --format onnx                      condensenet-86-converted.onnx
+  cnx export last --artifact best -o best.pth
+  cnx export final.safetensors --format onnx -o model.onnx --json")]
+pub struct ExportArgs {
+    /// Checkpoint or model; or the ID or name of an experiment
+    #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
+    pub model: PathBuf,
+    /// Format to write [default: what the name of FILE ends in]
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// File to write [default: in this folder, named after the model]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<PathBuf>,
+    /// Which model of an experiment [default: final; with --format onnx, converted where the network condenses]
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub artifact: Option<Which>,
+    #[command(flatten)]
+    pub spec: SpecOf,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cnx_proto::v1::{Artifact, ArtifactKind, DescribeRequest, ExperimentDetail};
+use cnx_proto::Spec;
+use cnx_proto::v1::{Artifact, ArtifactKind, DescribeRequest, ExperimentDetail, State};
 use cnx_proto::validate::is_name;
 use sha2::{Digest, Sha256};
 use url::Url;
@@ -27,6 +28,22 @@ pub enum Which {
 }
 
 impl Which {
+    /// Which one an artifact is; none: a checkpoint.
+    pub fn of(artifact: &Artifact) -> Option<Which> {
+        [Which::Final, Which::Best, Which::Converted]
+            .into_iter()
+            .find(|which| which.kind() == artifact.kind())
+    }
+
+    /// The name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Which::Final => "final",
+            Which::Best => "best",
+            Which::Converted => "converted",
+        }
+    }
+
     fn kind(self) -> ArtifactKind {
         match self {
             Which::Final => ArtifactKind::FinalModel,
@@ -90,14 +107,24 @@ async fn stored(context: &Context, selector: &str, which: Option<Which>) -> Resu
 fn choose(detail: &ExperimentDetail, which: Option<Which>) -> Result<&Artifact> {
     let wanted = which.map_or(vec![Which::Final, Which::Converted], |one| vec![one]);
     let of_kind = |which: &Which| detail.artifacts.iter().rev().find(|a| a.kind() == which.kind());
-    wanted.iter().find_map(of_kind).ok_or_else(|| {
-        let (id, state) =
-            detail.experiment.as_ref().map_or((0, String::new()), |e| (e.id, e.state().label()));
-        let missing = which.unwrap_or(Which::Final).kind();
-        let there: Vec<String> = detail.artifacts.iter().map(|a| a.kind().label()).collect();
-        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
-        Failure::refused(format!("experiment {id} ({state}) has no {missing}; its artifacts: {there}"))
-    })
+    wanted.iter().find_map(of_kind).ok_or_else(|| none_of_them(detail, which.unwrap_or(Which::Final)))
+}
+
+fn none_of_them(detail: &ExperimentDetail, which: Which) -> Failure {
+    let (id, state) = detail.experiment.as_ref().map_or((0, State::Unspecified), |e| (e.id, e.state()));
+    let there: Vec<String> =
+        detail.artifacts.iter().map(|a| format!("{} (epoch {})", a.kind(), a.epoch)).collect();
+    let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+    let mut message = format!("experiment {id} ({state}) has no {}; its artifacts: {there}", which.kind());
+    if !state.is_final() {
+        message.push_str(&format!("\nit is not finished: `cnx status {id} --watch` follows it"));
+    }
+    for other in [Which::Final, Which::Best, Which::Converted] {
+        if detail.artifacts.iter().any(|a| a.kind() == other.kind()) {
+            message.push_str(&format!("\n--artifact {} takes the one that is there", other.as_str()));
+        }
+    }
+    Failure::refused(message)
 }
 
 impl Source {
@@ -111,21 +138,38 @@ impl Source {
 }
 
 impl Stored {
+    /// The spec of its experiment.
+    pub fn spec(&self) -> Result<Spec> {
+        let json = self.detail.experiment.as_ref().map_or("", |e| &e.spec_json);
+        Spec::from_json(json)
+            .map_err(|problems| Failure::refused(format!("the spec of {}: {problems}", self.artifact.name)))
+    }
+
+    /// Another artifact of the same experiment.
+    pub fn choose(self, which: Which) -> Result<Stored> {
+        let artifact = choose(&self.detail, Some(which))?.clone();
+        Ok(Stored { artifact, ..self })
+    }
+
     /// The artifact's file on this machine, checked against its hash.
     pub fn path(&self) -> Result<PathBuf> {
+        self.path_or("or let a worker do this (--queue)")
+    }
+
+    /// The same; what helps where it is not on this machine, besides copying it from there, is `otherwise`.
+    pub fn path_or(&self, otherwise: &str) -> Result<PathBuf> {
         let (name, url) = (&self.artifact.name, &self.detail.artifacts_url);
         let folder =
             Url::parse(url).ok().filter(|url| url.scheme() == "file").and_then(|u| u.to_file_path().ok());
         let Some(folder) = folder else {
             return Err(Failure::refused(format!(
-                "{name} is kept in {url}, not in a folder of this machine: copy it from there, or let a worker do this \
-                 (--queue)"
+                "{name} is kept in {url}, not in a folder of this machine: copy it from there, {otherwise}"
             )));
         };
         let path = folder.join(name);
         let found = sha256(&path).map_err(|failure| Failure {
             message: format!(
-                "{}: it is on the coordinator's machine, or gone; where workers have it, --queue works",
+                "{}: it is on the coordinator's machine, or gone; copy it from there, {otherwise}",
                 failure.message
             ),
             ..failure
@@ -185,7 +229,8 @@ mod tests {
         assert_eq!(choose(&detail, Some(Which::Converted)).unwrap().kind(), ArtifactKind::ConvertedModel);
         let missing = choose(&detail, Some(Which::Best)).unwrap_err().message;
         assert!(
-            missing.contains("no best-model") && missing.contains("checkpoint, final-model"),
+            missing.contains("no best-model")
+                && missing.contains("checkpoint (epoch 0), final-model (epoch 0)"),
             "{missing}"
         );
         detail.artifacts.remove(1);

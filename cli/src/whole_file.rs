@@ -31,16 +31,13 @@ fn put(path: &Path, folder: &Path, bytes: &[u8]) -> io::Result<()> {
         // As the umask allows; temporary files are for their owner alone.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    let mut file = builder.prefix(".cnx-").suffix(".part").tempfile_in(folder).map_err(cause)?;
+    let file = builder.prefix(".cnx-").suffix(".part").tempfile_in(folder);
+    // The kind alone: the name of the temporary file means nothing to the person.
+    let mut file = file.map_err(|error| io::Error::from(error.kind()))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     fs::File::open(folder)?.sync_all()
-}
-
-/// Without the name of the temporary file, which means nothing to the person.
-fn cause(error: io::Error) -> io::Error {
-    error.raw_os_error().map_or(error, io::Error::from_raw_os_error)
 }
 
 fn folder(path: &Path) -> PathBuf {

@@ -6,6 +6,7 @@ pub mod convert;
 pub mod data;
 pub mod down;
 pub mod evaluate;
+pub mod export;
 pub mod import;
 pub mod inspect;
 pub mod logs;

@@ -22,6 +22,9 @@ pub struct Pool {
     changed: Arc<watch::Sender<u64>>,
     pub logs: Arc<Mutex<Vec<LogLine>>>,
     pub results: Arc<Mutex<Vec<ResultRow>>>,
+    /// Below this URL, an experiment's artifacts besides its checkpoint.
+    pub artifacts_url: Arc<Mutex<String>>,
+    pub artifacts: Arc<Mutex<Vec<Artifact>>>,
     /// Workers are the files in here.
     workers: PathBuf,
 }
@@ -43,6 +46,8 @@ impl Pool {
             changed: Arc::new(watch::channel(0).0),
             logs: Arc::default(),
             results: Arc::default(),
+            artifacts_url: Arc::new(Mutex::new("file:///artifacts".into())),
+            artifacts: Arc::default(),
             workers: workers.to_path_buf(),
         }
     }
@@ -224,13 +229,13 @@ impl Experiments for Pool {
             experiment,
             attempts: vec![attempt(1, "worker-lost"), attempt(2, "succeeded")],
             epochs: (1..=5).map(epoch).collect(),
-            artifacts: vec![artifact],
+            artifacts: std::iter::once(artifact).chain(self.artifacts.lock().unwrap().clone()).collect(),
             events: vec![Event { at_ms: 1_000, attempt: 1, what: "leased to box-cpu".into() }],
             figures: Some(Figures {
                 r#final: Some(Errors { loss: 0.5, top1_error: 18.0, top5_error: 2.0, images: 500 }),
                 ..Default::default()
             }),
-            artifacts_url: "file:///artifacts".into(),
+            artifacts_url: self.artifacts_url.lock().unwrap().clone(),
         }))
     }
 

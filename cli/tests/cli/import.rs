@@ -104,7 +104,7 @@ fn a_checkpoint_of_another_network_is_refused_with_every_mismatch() {
     let why = [
         "features.denseblock_2.denselayer_3.* (13 tensors)",
         "features.denseblock_3.denselayer_1.conv_1._mask has shape [64, 32, 1, 1], expected [64, 40, 1, 1]",
-        "more lines (--json lists all)",
+        "more lines (`cnx import --json` lists all)",
         "hint: model.stages is 2-3-2 in the spec, but the file looks like 2-2-2",
         "hint: data.dataset is cifar100 in the spec, but the file looks like cifar10",
         "nothing was written",

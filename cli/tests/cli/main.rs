@@ -6,6 +6,7 @@
 
 mod background;
 mod coordinator;
+mod export;
 mod import;
 mod offline;
 mod online;

@@ -85,7 +85,11 @@ impl fmt::Display for Listed<'_> {
                 write!(f, "\n    {line}")?;
             }
             if lines.len() > MOST_LINES {
-                write!(f, "\n    and {} more lines (--json lists all)", lines.len() - MOST_LINES)?;
+                write!(
+                    f,
+                    "\n    and {} more lines (`cnx import --json` lists all)",
+                    lines.len() - MOST_LINES
+                )?;
             }
         }
         for hint in &self.0.hints {
