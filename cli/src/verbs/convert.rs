@@ -1,7 +1,6 @@
 //! `cnx convert`: `cnx-worker convert` does it here, or a worker of the coordinator as a job.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::Command;
 
 use cnx_proto::architecture::Form;
@@ -16,6 +15,7 @@ use crate::json;
 use crate::programs;
 use crate::source::{self, Source, Stored};
 use crate::verbs::evaluate::{SpecFile, carry_out};
+use crate::whole_file;
 
 pub async fn run(context: &Context, args: &ConvertArgs) -> Result {
     if args.queue.queue && args.output.is_some() && !args.queue.wait {
@@ -45,7 +45,7 @@ async fn queued(context: &Context, args: &ConvertArgs, source: &Source) -> Resul
     let converted = converted(detail)?;
     let path = match &args.output {
         Some(output) => {
-            copy(&converted.path()?, output)?;
+            whole_file::write(output, &source::read(&converted.path()?)?)?;
             Some(output.clone())
         }
         None => converted.path().ok(),
@@ -64,21 +64,4 @@ fn converted(detail: ExperimentDetail) -> Result<Stored> {
     let artifact =
         artifact.ok_or_else(|| Failure::refused("the job is done, but told of no converted model"))?;
     Ok(Stored { detail, artifact })
-}
-
-/// The file is whole or absent.
-fn copy(from: &Path, to: &Path) -> Result {
-    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || {
-        let mut file = tempfile::Builder::new().prefix(".cnx-").tempfile_in(folder)?;
-        std::io::copy(&mut std::fs::File::open(from)?, &mut file)?;
-        file.as_file().sync_all()?;
-        // A temporary file is its owner's alone; this one is the person's, like any other.
-        let permissions = std::fs::metadata(from)?.permissions();
-        std::fs::set_permissions(file.path(), permissions)?;
-        file.persist(to).map_err(|error| error.error)?;
-        Ok(())
-    };
-    write()
-        .map_err(|error: std::io::Error| Failure::refused(format!("cannot write {}: {error}", to.display())))
 }
