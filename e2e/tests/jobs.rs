@@ -29,7 +29,7 @@ fn by_hand_and_queued_a_model_has_the_same_figures_and_converts_to_the_same_byte
     let (pool, folder) = trained();
     let at = |name: &str| folder.join(name).display().to_string();
     let figures = json(&pool.cnx_ok(&["status", "1", "--json"]))["detail"]["figures"].clone();
-    for (file, which) in [("final.safetensors", "final"), ("converted.safetensors", "converted")] {
+    for (file, which) in [("final-a1.safetensors", "final"), ("converted-a1.safetensors", "converted")] {
         let by_hand = pool.cnx_ok(&["evaluate", &at(file), "--json"]);
         let of_file = pool.cnx_ok(&["evaluate", &at(file), "--queue", "--wait", "--json"]);
         let of_experiment =
@@ -40,10 +40,17 @@ fn by_hand_and_queued_a_model_has_the_same_figures_and_converts_to_the_same_byte
         }
     }
 
-    let converted = fs::read(at("converted.safetensors")).unwrap();
+    let converted = fs::read(at("converted-a1.safetensors")).unwrap();
     let out = pool.folder().join("out.safetensors").display().to_string();
-    let artifact =
-        json(&pool.cnx_ok(&["convert", &at("final.safetensors"), "--queue", "--wait", "--json", "-o", &out]));
+    let artifact = json(&pool.cnx_ok(&[
+        "convert",
+        &at("final-a1.safetensors"),
+        "--queue",
+        "--wait",
+        "--json",
+        "-o",
+        &out,
+    ]));
     assert_eq!(artifact["path"], out.as_str());
     assert!(fs::read(&out).unwrap() == converted, "queued, to the byte");
     pool.cnx_ok(&["convert", "tiny", "-o", &out]);
@@ -60,7 +67,7 @@ fn a_file_that_changed_fails_the_job_for_good() {
     pool.start_daemon();
     let (source, folder) = trained();
     let file = pool.folder().join("model.safetensors");
-    fs::copy(folder.join("final.safetensors"), &file).unwrap();
+    fs::copy(folder.join("final-a1.safetensors"), &file).unwrap();
     drop(source);
     pool.cnx_ok(&["evaluate", &file.display().to_string(), "--queue"]);
     let mut bytes = fs::read(&file).unwrap();

@@ -1,7 +1,7 @@
 //! Checkpoints and models: what is saved after an epoch, and where a new attempt goes on from.
 //!
 //! Below the artifacts' root, in `experiments/<id>/`: `checkpoint-<epoch>-a<attempt>.safetensors` (the last two),
-//! `best-a<attempt>.safetensors`, `final.safetensors`, `converted.safetensors`.
+//! `best-a<attempt>.safetensors`, `final-a<attempt>.safetensors`, `converted-a<attempt>.safetensors`.
 
 use std::collections::BTreeMap;
 
@@ -150,23 +150,27 @@ impl Keeper {
     /// # Errors
     /// DISK_FULL, or what went wrong.
     pub fn best(&self, network: &Network, epoch: u32) -> Result<Artifact> {
-        let name_of = |attempt: u32| format!("{}/best-a{attempt}.safetensors", folder(self.experiment));
-        let tensors = network.state().snapshot()?;
-        let mut artifact = self.put(ArtifactKind::BestModel, name_of(self.attempt), &tensors, epoch)?;
-        let there = self.artifacts.list(&folder(self.experiment))?;
-        artifact.deleted = (1..self.attempt).map(name_of).filter(|name| there.contains(name)).collect();
-        self.artifacts.delete(&artifact.deleted)?;
-        Ok(artifact)
+        self.replace(ArtifactKind::BestModel, "best", network, epoch)
     }
 
-    /// Saves the trained or the converted model.
+    /// Saves the trained or the converted model, and deletes that of earlier attempts.
     ///
     /// # Errors
     /// DISK_FULL, or what went wrong.
     pub fn model(&self, kind: ArtifactKind, network: &Network, epoch: u32) -> Result<Artifact> {
         let file = if kind == ArtifactKind::ConvertedModel { "converted" } else { "final" };
-        let name = format!("{}/{file}.safetensors", folder(self.experiment));
-        self.put(kind, name, &network.state().snapshot()?, epoch)
+        self.replace(kind, file, network, epoch)
+    }
+
+    /// Under a name with the attempt: one that was overtaken cannot overwrite what the record says of a later one.
+    fn replace(&self, kind: ArtifactKind, file: &str, network: &Network, epoch: u32) -> Result<Artifact> {
+        let name_of = |attempt: u32| format!("{}/{file}-a{attempt}.safetensors", folder(self.experiment));
+        let tensors = network.state().snapshot()?;
+        let mut artifact = self.put(kind, name_of(self.attempt), &tensors, epoch)?;
+        let there = self.artifacts.list(&folder(self.experiment))?;
+        artifact.deleted = (1..self.attempt).map(name_of).filter(|name| there.contains(name)).collect();
+        self.artifacts.delete(&artifact.deleted)?;
+        Ok(artifact)
     }
 
     fn put(

@@ -183,7 +183,7 @@ fn models_are_evaluated_and_converted_by_path() {
         serde_json::from_slice(&output.stdout).unwrap()
     };
     let (large, converted) = (told.figures().r#final.unwrap(), told.figures().converted.unwrap());
-    let found = errors(&at("final.safetensors"));
+    let found = errors(&at("final-a1.safetensors"));
     assert_eq!((&found["top1_error"], &found["model"]), (&large.top1_error.into(), &"large".into()));
     assert_eq!(found["images"], 60);
     assert_eq!(errors(&at("checkpoint-0005-a1.safetensors"))["model"], "large");
@@ -194,7 +194,7 @@ fn models_are_evaluated_and_converted_by_path() {
     let found = errors(&out);
     assert_eq!((&found["top1_error"], &found["model"]), (&converted.top1_error.into(), &"converted".into()));
     let by_hand = std::fs::read(&out).unwrap();
-    assert!(by_hand == std::fs::read(at("converted.safetensors")).unwrap());
+    assert!(by_hand == std::fs::read(at("converted-a1.safetensors")).unwrap());
 
     // Cut in half.
     std::fs::write(&out, &by_hand[..by_hand.len() / 2]).unwrap();

@@ -66,12 +66,12 @@ fn changed(source: &Path, to: &Path, change: impl Fn(&str, &Array) -> Array) {
 #[test]
 fn a_job_measures_what_the_training_measured() {
     let (_, figures) = trained();
-    let (told, _folder) = carried_out(&job(&tiny(), &[Step::Evaluate], &model("final.safetensors")));
+    let (told, _folder) = carried_out(&job(&tiny(), &[Step::Evaluate], &model("final-a1.safetensors")));
     assert_eq!(told.figures(), Figures { r#final: figures.r#final, ..Figures::default() });
     assert!(told.epochs().is_empty() && told.artifacts().is_empty());
     assert_eq!(told.started().resumed_from, "");
 
-    let of_converted = job(&tiny(), &[Step::EvaluateConverted], &model("converted.safetensors"));
+    let of_converted = job(&tiny(), &[Step::EvaluateConverted], &model("converted-a1.safetensors"));
     let (told, _folder) = carried_out(&of_converted);
     assert_eq!(told.figures(), Figures { converted: figures.converted, ..Figures::default() });
 }
@@ -79,28 +79,32 @@ fn a_job_measures_what_the_training_measured() {
 #[test]
 fn a_job_converts_to_the_file_that_the_training_made() {
     let steps = [Step::Evaluate, Step::Convert, Step::EvaluateConverted];
-    let (told, folder) = carried_out(&job(&tiny(), &steps, &model("final.safetensors")));
+    let (told, folder) = carried_out(&job(&tiny(), &steps, &model("final-a1.safetensors")));
     let (_, figures) = trained();
     assert_eq!(told.figures(), Figures { best: None, best_epoch: 0, ..figures });
     let artifacts = told.artifacts();
     assert_eq!(artifacts.len(), 1);
     assert_eq!(artifacts[0].kind(), ArtifactKind::ConvertedModel);
-    assert_eq!(artifacts[0].sha256, sha256(&model("converted.safetensors")), "to the byte, metadata and all");
+    assert_eq!(
+        artifacts[0].sha256,
+        sha256(&model("converted-a1.safetensors")),
+        "to the byte, metadata and all"
+    );
     assert_eq!(artifacts[0].sha256, sha256(&folder.path().join(&artifacts[0].name)));
 }
 
 #[test]
 fn a_model_may_be_an_artifact() {
     let (folder, figures) = trained();
-    let name = "experiments/1/final.safetensors".to_owned();
-    let mut job = tiny().job(vec![Step::Evaluate], name, sha256(&model("final.safetensors")));
+    let name = "experiments/1/final-a1.safetensors".to_owned();
+    let mut job = tiny().job(vec![Step::Evaluate], name, sha256(&model("final-a1.safetensors")));
     let told = run(&job, &folder, 1, None);
     assert_eq!(told.figures().r#final, figures.r#final);
 
-    job.run.from = Some("experiments/7/final.safetensors".to_owned());
+    job.run.from = Some("experiments/7/final-a1.safetensors".to_owned());
     let outcome = run(&job, &folder, 1, None).outcome();
     assert_eq!(outcome.failure(), FailureClass::DataMissing);
-    assert!(outcome.message.contains("artifact experiments/7/final.safetensors"), "{}", outcome.message);
+    assert!(outcome.message.contains("artifact experiments/7/final-a1.safetensors"), "{}", outcome.message);
 }
 
 #[test]
@@ -108,7 +112,7 @@ fn converting_needs_no_images() {
     let mut elsewhere = tiny();
     (elsewhere.name, elsewhere.data.dataset) = ("elsewhere".to_owned(), Dataset::Cifar10);
     elsewhere.data.root = Some("/nothing/here".into());
-    let (told, folder) = carried_out(&job(&elsewhere, &[Step::Convert], &model("final.safetensors")));
+    let (told, folder) = carried_out(&job(&elsewhere, &[Step::Convert], &model("final-a1.safetensors")));
     assert_eq!(told.outcome().kind(), Kind::Succeeded, "{}", told.outcome().message);
     assert_eq!(told.figures(), Figures::default());
     // The file says that it is of the generated images, the job says otherwise: the job was asked for.
@@ -117,7 +121,7 @@ fn converting_needs_no_images() {
     assert_eq!((spec.name.as_str(), spec.data.dataset), ("elsewhere", Dataset::Cifar10));
     assert!(!spec.is_job());
 
-    let evaluate = job(&elsewhere, &[Step::Evaluate], &model("final.safetensors"));
+    let evaluate = job(&elsewhere, &[Step::Evaluate], &model("final-a1.safetensors"));
     assert_eq!(failure(&evaluate).0, FailureClass::DataMissing);
 }
 
@@ -125,7 +129,7 @@ fn converting_needs_no_images() {
 fn a_file_that_is_not_the_submitted_one_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("model.safetensors");
-    fs::copy(model("final.safetensors"), &file).unwrap();
+    fs::copy(model("final-a1.safetensors"), &file).unwrap();
     let job = job(&tiny(), &[Step::Evaluate], &file);
 
     let mut bytes = fs::read(&file).unwrap();
@@ -133,7 +137,7 @@ fn a_file_that_is_not_the_submitted_one_is_refused() {
     fs::write(&file, &bytes).unwrap();
     let (class, message) = failure(&job);
     assert_eq!(class, FailureClass::DataMissing);
-    let hashes = [sha256(&file), sha256(&model("final.safetensors"))];
+    let hashes = [sha256(&file), sha256(&model("final-a1.safetensors"))];
     for part in
         [&*file.display().to_string(), &hashes[0], &format!("expected {}", hashes[1]), "worker's host"]
     {
@@ -156,7 +160,7 @@ fn a_file_that_does_not_fit_says_why() {
     // Interrupted after its first epoch: nothing is condensed yet.
     run(&tiny(), folder.path(), 1, Some(1));
     let unfinished = at("experiments/1/checkpoint-0001-a1.safetensors");
-    changed(&model("final.safetensors"), &at("nan.safetensors"), |name, array| match name {
+    changed(&model("final-a1.safetensors"), &at("nan.safetensors"), |name, array| match name {
         "features.norm_last.weight" => {
             let mut bytes = array.bytes().to_vec();
             bytes[..4].copy_from_slice(&f32::NAN.to_le_bytes());
@@ -165,7 +169,7 @@ fn a_file_that_does_not_fit_says_why() {
         _ => array.clone(),
     });
     // A mask that keeps more than its stage says.
-    changed(&model("final.safetensors"), &at("half.safetensors"), |name, array| match name {
+    changed(&model("final-a1.safetensors"), &at("half.safetensors"), |name, array| match name {
         "features.denseblock_2.denselayer_1.conv_1._mask" => {
             let ones = vec![1.0; array.len()];
             Array::from_f32(array.shape().to_vec(), &ones).unwrap()
@@ -174,7 +178,7 @@ fn a_file_that_does_not_fit_says_why() {
     });
     let mut wider = tiny();
     wider.model.growth = serde_json::from_value("4-8-8".into()).unwrap();
-    let (large, converted) = (model("final.safetensors"), model("converted.safetensors"));
+    let (large, converted) = (model("final-a1.safetensors"), model("converted-a1.safetensors"));
 
     use FailureClass::{BadSpec, DataMissing, Diverged};
     let nan = "features.norm_last.weight holds NaN or infinity in 1 of its";

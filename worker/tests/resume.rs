@@ -19,8 +19,10 @@ fn model(folder: &Path, name: &str) -> Vec<u8> {
 fn assert_same_end(undisturbed: (&Told, &Path), resumed: (&Told, &Path)) {
     assert_eq!(undisturbed.0.epochs(), resumed.0.epochs());
     assert_eq!(undisturbed.0.figures(), resumed.0.figures());
-    for name in ["final.safetensors", "converted.safetensors"] {
-        assert!(model(undisturbed.1, name) == model(resumed.1, name), "{name} differs");
+    for name in ["final", "converted"] {
+        let [first, second] = [(undisturbed.1, 1), (resumed.1, 2)]
+            .map(|(folder, attempt)| model(folder, &format!("{name}-a{attempt}.safetensors")));
+        assert!(first == second, "{name} differs");
     }
 }
 
@@ -86,6 +88,11 @@ fn a_finished_training_is_only_evaluated_again() {
     let second = run(&spec, folder.path(), 2, None);
     assert_eq!(second.started().resumed_at_epoch, 6);
     assert_eq!((first.epochs(), first.figures()), (second.epochs(), second.figures()));
+    // Its models have taken the place of the first attempt's.
+    for name in ["final", "converted"] {
+        let of = |attempt: u32| folder.path().join(format!("experiments/1/{name}-a{attempt}.safetensors"));
+        assert!(of(2).exists() && !of(1).exists(), "{name}");
+    }
 }
 
 #[test]
@@ -114,8 +121,8 @@ fn two_checkpoints_are_kept_and_every_hash_fits() {
         "best-a1.safetensors",
         "checkpoint-0005-a1.safetensors",
         "checkpoint-0006-a1.safetensors",
-        "converted.safetensors",
-        "final.safetensors",
+        "converted-a1.safetensors",
+        "final-a1.safetensors",
     ];
     assert_eq!(there, expected);
     let artifacts = told.artifacts();
