@@ -2,14 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use cnx_proto::v1::FailureClass;
 
-use crate::chance;
+use crate::chance::Chance;
 use crate::config::Config;
 use crate::lifecycle::Failure;
 use crate::pool::{Held, Pool};
@@ -22,6 +21,8 @@ pub struct Coordinator {
     pub config: Config,
     /// Its database.
     pub store: Store,
+    /// Its clock and randomness.
+    pub chance: Chance,
     /// Where it listens.
     pub address: SocketAddr,
     /// Since when, Unix time.
@@ -44,18 +45,20 @@ impl Coordinator {
     pub async fn resume(
         config: Config,
         store: Store,
+        chance: Chance,
         address: SocketAddr,
         stopping: CancellationToken,
     ) -> Result<Coordinator, StoreError> {
         let coordinator = Coordinator {
             config,
             address,
-            started_at_ms: chance::now_ms(),
+            started_at_ms: chance.now_ms(),
             stopping,
             pool: Mutex::default(),
             changes: watch::Sender::new(0),
             bell: Notify::new(),
             store,
+            chance,
         };
         for granted in coordinator.store.leases().await? {
             coordinator.pool().hold(coordinator.held(&granted));
@@ -97,7 +100,7 @@ impl Coordinator {
         Held {
             lease: granted.lease.clone(),
             worker: granted.worker.clone(),
-            deadline: Instant::now() + self.config.lease_ttl,
+            deadline: self.chance.instant() + self.config.lease_ttl,
             cancelling: granted.cancelling,
             progress: None,
             ending: false,

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use cnx_proto::v1::{Assign, FailureClass, StopReason, to_worker};
 
-use crate::chance;
 use crate::coordinator::{Coordinator, worker_lost};
 use crate::lifecycle::Failure;
 use crate::pool::Held;
@@ -55,8 +54,12 @@ pub async fn run(coordinator: &Coordinator) {
     }
 }
 
-/// One look at everything; tells when to look again if nothing happens before.
-async fn round(coordinator: &Coordinator) -> Result<Option<Instant>, StoreError> {
+/// One look at everything: ends leases that ran out, gives what waits to free slots, and tells when to look again if
+/// nothing happens before.
+///
+/// # Errors
+/// When the database cannot be read or written.
+pub async fn round(coordinator: &Coordinator) -> Result<Option<Instant>, StoreError> {
     end_expired(coordinator).await?;
     while assign(coordinator).await? {}
     let (lease_ends, free_slots) = {
@@ -68,18 +71,18 @@ async fn round(coordinator: &Coordinator) -> Result<Option<Instant>, StoreError>
 }
 
 async fn next_backoff(coordinator: &Coordinator) -> Result<Option<Instant>, StoreError> {
-    let now_ms = chance::now_ms();
+    let now_ms = coordinator.chance.now_ms();
     let next_ms = coordinator.store.next_backoff_ms(now_ms).await?;
-    Ok(next_ms.map(|ms| Instant::now() + Duration::from_millis(ms - now_ms)))
+    Ok(next_ms.map(|ms| coordinator.chance.instant() + Duration::from_millis(ms - now_ms)))
 }
 
 async fn end_expired(coordinator: &Coordinator) -> Result<(), StoreError> {
-    let expired = coordinator.pool().expired(Instant::now());
+    let expired = coordinator.pool().expired(coordinator.chance.instant());
     if expired.is_empty() {
         return Ok(());
     }
     let lost: Vec<_> = expired.iter().map(|held| lost(coordinator, held)).collect();
-    let done = coordinator.store.interrupt(&lost, chance::now()).await;
+    let done = coordinator.store.interrupt(&lost, coordinator.chance.now()).await;
     let mut pool = coordinator.pool();
     for held in &expired {
         match &done {
@@ -89,7 +92,7 @@ async fn end_expired(coordinator: &Coordinator) -> Result<(), StoreError> {
                 pool.stop(held.lease.experiment, StopReason::Stale);
                 pool.release(&held.lease);
             }
-            Err(_) => pool.not_ended(&held.lease, Instant::now()),
+            Err(_) => pool.not_ended(&held.lease, coordinator.chance.instant()),
         }
     }
     drop(pool);
@@ -116,11 +119,13 @@ async fn assign(coordinator: &Coordinator) -> Result<bool, StoreError> {
             .fold(0, u32::saturating_add)
             .min(MAX_ROUND)
     };
-    let now = chance::now();
+    let now = coordinator.chance.now();
     let candidates = coordinator.store.candidates(slots(false), slots(true), now.ms).await?;
     let mut assignments = Vec::new();
     for found in schedule::assign(&candidates, &free).into_iter().take(MAX_ROUND as usize) {
-        let token = chance::hex(TOKEN_BYTES)
+        let token = coordinator
+            .chance
+            .hex(TOKEN_BYTES)
             .map_err(|e| StoreError::Unexpected(format!("the system has no randomness: {e}")))?;
         assignments.push(Assignment { experiment: found.experiment, worker: found.worker, token });
     }
@@ -166,7 +171,7 @@ async fn send(coordinator: &Coordinator, granted: Vec<Granted>) -> Result<(), St
     };
     let interrupted: Vec<_> = untold.iter().map(interrupted).collect();
     // If this fails, the leases run out by themselves.
-    coordinator.store.interrupt(&interrupted, chance::now()).await?;
+    coordinator.store.interrupt(&interrupted, coordinator.chance.now()).await?;
     let mut pool = coordinator.pool();
     for (lease, _) in &untold {
         pool.release(lease);

@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 
 use cnx_proto::state_dir::StateDir;
 
-use crate::chance;
+use crate::chance::Chance;
 
 /// A state folder that belongs to this process until it is dropped.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ fn token(dir: &StateDir) -> io::Result<String> {
             Err(io::Error::other("it is shorter than a token; remove it, and the next start makes a new one"))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let token = chance::hex(TOKEN_BYTES)?;
+            let token = Chance::System.hex(TOKEN_BYTES)?;
             write_atomically(&path, &format!("{token}\n"))?;
             Ok(token)
         }

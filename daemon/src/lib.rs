@@ -4,7 +4,7 @@
 //!
 //! - [`config`]: the command line; [`folder`]: the state folder, its lock, token and endpoint.
 //! - [`rpc`]: the two services of `cnx.proto`: decode, call the store, encode. `rpc/experiments.rs` is what people
-//!   say, `rpc/attach.rs` a worker's stream, `rpc/auth.rs` the token, `rpc/error.rs` the one map to status codes.
+//!   say, `rpc/attach.rs` a worker's stream ([`session`]: what is said on it), `rpc/auth.rs` the token, `rpc/error.rs` the one map to status codes.
 //! - [`lifecycle`] and [`schedule`]: the decisions, pure.
 //! - [`store`]: all SQL, one transaction a method; the tables are told in `migrations/`.
 //! - [`pool`]: who is connected and who holds what, in memory; [`dispatch`]: the loop that gives and takes leases.
@@ -29,8 +29,10 @@ pub mod lifecycle;
 pub mod pool;
 pub mod rpc;
 pub mod schedule;
+pub mod session;
 pub mod store;
 
+use chance::Chance;
 use config::Config;
 use coordinator::Coordinator;
 use folder::Folder;
@@ -52,7 +54,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let address = listener.local_addr().context("the listener has no address")?;
     let store = Store::open(&config.state.database()).await?;
-    let resumed = Coordinator::resume(config, store.clone(), address, shutdown.clone()).await;
+    let resumed = Coordinator::resume(config, store.clone(), Chance::System, address, shutdown.clone()).await;
     let coordinator = Arc::new(resumed.context("the leases could not be read")?);
     folder.announce(address)?;
     tracing::info!("listening on {address}, state in {}", coordinator.config.state.path().display());

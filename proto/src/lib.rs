@@ -3,13 +3,15 @@
 //! Read in this order: [`spec`] (what an experiment is), [`recipe`] (what it is where a file leaves it unsaid),
 //! [`file`] (its TOML form), [`validate`], [`sweep`] (many at once), [`job`] (one that takes a model from a file),
 //! [`architecture`] and [`cost`] (what it means,
-//! in layers and integers), then [`v1`] (the services, told in `cnx.proto`) and [`names`].
+//! in layers and integers), then [`v1`] (the services, told in `cnx.proto`), [`names`], and [`lease_clock`] (a worker's
+//! side of a lease).
 
 pub mod architecture;
 pub mod cost;
 pub mod dashed;
 pub mod file;
 pub mod job;
+pub mod lease_clock;
 pub mod names;
 pub mod problems;
 pub mod random;

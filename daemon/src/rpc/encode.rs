@@ -5,7 +5,6 @@ use tonic::Status;
 
 use cnx_proto::v1::{self, Experiment, State, StatusReply, StatusRequest};
 
-use crate::chance;
 use crate::coordinator::Coordinator;
 use crate::pool::{Pool, Summary};
 
@@ -15,11 +14,12 @@ pub async fn status(coordinator: &Coordinator, request: &StatusRequest) -> Resul
     let selection = store.select(&request.selectors).await?;
     let mut experiments = store.status(&selection, request.limit).await?;
     let counts = store.counts().await?;
+    let now_ms = coordinator.chance.now_ms();
     let summary = {
         let pool = coordinator.pool();
         let summary = pool.summary();
         for experiment in &mut experiments {
-            enrich(experiment, &pool, summary);
+            enrich(experiment, &pool, summary, now_ms);
         }
         summary
     };
@@ -37,10 +37,10 @@ pub async fn status(coordinator: &Coordinator, request: &StatusRequest) -> Resul
 }
 
 /// Adds what only memory knows: progress of what runs, and why the rest waits.
-pub fn enrich(experiment: &mut Experiment, pool: &Pool, summary: Summary) {
+pub fn enrich(experiment: &mut Experiment, pool: &Pool, summary: Summary, now_ms: u64) {
     match experiment.state() {
         State::Queued => {
-            experiment.message = why_it_waits(experiment, summary);
+            experiment.message = why_it_waits(experiment, summary, now_ms);
             experiment.failure = v1::FailureClass::Unspecified.into();
         }
         State::Running => {
@@ -52,8 +52,8 @@ pub fn enrich(experiment: &mut Experiment, pool: &Pool, summary: Summary) {
     }
 }
 
-fn why_it_waits(experiment: &mut Experiment, summary: Summary) -> String {
-    if experiment.waits_until_ms > chance::now_ms() {
+fn why_it_waits(experiment: &mut Experiment, summary: Summary, now_ms: u64) -> String {
+    if experiment.waits_until_ms > now_ms {
         let class = experiment.failure();
         let after = format!("waits before it tries again; attempt {} ended: {class}", experiment.attempt);
         return match experiment.message.as_str() {

@@ -15,7 +15,6 @@ use cnx_proto::v1::{
 
 use super::error::{self, finished};
 use super::{encode, follow};
-use crate::chance;
 use crate::coordinator::Coordinator;
 use crate::store::{NewExperiment, Selection, Submission};
 
@@ -43,7 +42,7 @@ impl Experiments for Service {
             .await
             .map_err(|e| Status::internal(format!("a defect in cnxd: {e}")))??;
         finished(async move {
-            let experiments = coordinator.store.submit(&submission, chance::now()).await?;
+            let experiments = coordinator.store.submit(&submission, coordinator.chance.now()).await?;
             let free_slots = coordinator.pool().summary().free_slots;
             coordinator.ring();
             Ok(Response::new(SubmitReply { experiments, free_slots }))
@@ -71,7 +70,7 @@ impl Experiments for Service {
         let mut experiment = store.status(&Selection::Ids(vec![id]), 0).await?.pop();
         if let Some(experiment) = &mut experiment {
             let pool = self.coordinator.pool();
-            encode::enrich(experiment, &pool, pool.summary());
+            encode::enrich(experiment, &pool, pool.summary(), self.coordinator.chance.now_ms());
         }
         Ok(Response::new(ExperimentDetail {
             experiment,
@@ -97,7 +96,7 @@ impl Experiments for Service {
         let coordinator = Arc::clone(&self.coordinator);
         finished(async move {
             let selection = coordinator.store.select(&request.get_ref().selectors).await?;
-            let done = coordinator.store.cancel(&selection, chance::now()).await?;
+            let done = coordinator.store.cancel(&selection, coordinator.chance.now()).await?;
             let mut pool = coordinator.pool();
             for experiment in done.stop {
                 pool.cancel(experiment);
@@ -113,7 +112,7 @@ impl Experiments for Service {
         let coordinator = Arc::clone(&self.coordinator);
         finished(async move {
             let selection = coordinator.store.select(&request.get_ref().selectors).await?;
-            let done = coordinator.store.retry(&selection, chance::now()).await?;
+            let done = coordinator.store.retry(&selection, coordinator.chance.now()).await?;
             coordinator.ring();
             Ok(Response::new(ChangeReply { changes: done.changes }))
         })
@@ -135,7 +134,7 @@ impl Experiments for Service {
             // The token is the worker's right; people need only to know what it runs.
             worker.leases.iter_mut().for_each(|lease| lease.token.clear());
             if worker.connected {
-                worker.last_seen_ms = chance::now_ms();
+                worker.last_seen_ms = self.coordinator.chance.now_ms();
             }
         }
         drop(pool);

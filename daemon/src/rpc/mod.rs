@@ -19,7 +19,7 @@ mod attach;
 mod auth;
 mod encode;
 mod error;
-mod experiments;
+pub mod experiments;
 mod follow;
 mod workers;
 

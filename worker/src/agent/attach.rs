@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::fs;
 use std::time::Duration;
 
+use cnx_proto::lease_clock::SinceBoot;
 use cnx_proto::state_dir::{AUTHORIZATION, MAX_MESSAGE_BYTES};
 use cnx_proto::v1::from_worker::Message;
 use cnx_proto::v1::workers_client::WorkersClient;
@@ -15,8 +16,8 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status, Streaming};
 
+use super::boot_clock;
 use super::config::Config;
-use super::lease_clock::{self, SinceBoot};
 
 /// How long each step of attaching may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -65,7 +66,7 @@ pub async fn attach(config: &Config, held: Vec<Lease>) -> Result<Connection, Att
     let token_file = config.state.token();
     let token = fs::read_to_string(&token_file)
         .map_err(|error| Unreachable(format!("no token at {}: {error}", token_file.display())))?;
-    let hello_at = lease_clock::now();
+    let hello_at = boot_clock::now();
     let unreachable = |error: tonic::transport::Error| Unreachable(format!("{url}: {}", chain(&error)));
     let endpoint = Endpoint::from_shared(url.clone())
         .map_err(unreachable)?

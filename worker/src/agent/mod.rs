@@ -2,7 +2,7 @@
 //!
 //! It does no training and calls no libtorch: an abort, a segfault or an out-of-memory kill there ends a child, and
 //! the agent reports it. Read in this order: [`config`] and [`device`]; [`supervisor`] (the one decision maker) with [`attach`] (its
-//! connection) and [`lease_clock`] (how long a lease may be counted on); [`attempt`] (one lease) with [`child`] and
+//! connection) and [`cnx_proto::lease_clock`] (how long a lease may be counted on, by [`boot_clock`]); [`attempt`] (one lease) with [`child`] and
 //! [`log_lines`] (what the process says), [`outbox`] and [`spool`] (what is still to be told), [`outcome`] (what an
 //! end means).
 //!
@@ -24,10 +24,10 @@ use tracing_subscriber::EnvFilter;
 
 pub mod attach;
 pub mod attempt;
+pub mod boot_clock;
 pub mod child;
 pub mod config;
 pub mod device;
-pub mod lease_clock;
 pub mod log_lines;
 pub mod outbox;
 pub mod outcome;

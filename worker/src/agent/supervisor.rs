@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cnx_proto::lease_clock::LeaseClock;
 use cnx_proto::v1::from_worker::Message as Say;
 use cnx_proto::v1::to_worker::Message as Heard;
 use cnx_proto::v1::{Acknowledge, Assign, FromWorker, Heartbeat, Lease, Stop, StopReason, ToWorker};
@@ -17,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::attach::{AttachError, Backoff, Connection, attach, explain};
 use super::attempt::{Attempt, Command, Link, Room, name};
+use super::boot_clock;
 use super::child::Spawner;
 use super::config::Config;
-use super::lease_clock::{self, LeaseClock};
 use super::outbox::Outbox;
 use super::outcome::StopCause;
 use super::refusal;
@@ -188,7 +189,7 @@ impl Supervisor {
                     Err(status) => return Left::Lost(format!("{}: {}", connection.url, explain(&status))),
                 },
                 _ = beat.tick() => {
-                    let now = lease_clock::now();
+                    let now = boot_clock::now();
                     if self.clock.unanswered_since().is_some_and(|since| now.saturating_sub(since) > silence) {
                         return Left::Lost(format!("the coordinator at {} did not answer for {silence:?}", connection.url));
                     }
@@ -306,7 +307,7 @@ impl Supervisor {
         // Without room in the queue the coordinator is far behind, and one more heartbeat would not help.
         let Ok(permit) = connection.heartbeats.try_reserve() else { return };
         let leases = self.held();
-        let number = self.clock.sent(lease_clock::now(), leases.clone());
+        let number = self.clock.sent(boot_clock::now(), leases.clone());
         let heartbeat = Heartbeat { number, leases, draining: self.stopping };
         permit.send(FromWorker { message: Some(Say::Heartbeat(heartbeat)) });
     }
@@ -323,7 +324,7 @@ impl Supervisor {
 
     /// Waits until there may be something to do for `upkeep`.
     async fn wake(&mut self) {
-        let now = lease_clock::now();
+        let now = boot_clock::now();
         let lease_end = self.clock.next_deadline().map(|at| Instant::now() + at.saturating_sub(now));
         // Sleeping counts less than the lease clock while the machine is suspended: look again now and then.
         let look_again = lease_end.map(|at| at.min(Instant::now() + Duration::from_secs(10)));
@@ -357,7 +358,7 @@ impl Supervisor {
             }
             !over
         });
-        for lease in self.clock.take_expired(lease_clock::now()) {
+        for lease in self.clock.take_expired(boot_clock::now()) {
             tracing::warn!("{}: its lease ran out while no coordinator answered; stopping it", name(&lease));
             self.ask_to_stop(&lease, StopCause::LeaseRanOut);
         }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use cnx_proto::v1::Lease;
+use crate::v1::Lease;
 
 /// A point in time: the duration since the machine booted, suspend included.
 pub type SinceBoot = Duration;
@@ -84,15 +84,16 @@ impl LeaseClock {
         self.renewed_at.values().min().map(|at| *at + self.usable())
     }
 
-    /// Takes out the leases that have run out.
+    /// Takes out the leases that have run out, by experiment and attempt.
     pub fn take_expired(&mut self, now: SinceBoot) -> Vec<Lease> {
         let usable = self.usable();
-        let expired: Vec<Lease> = self
+        let mut expired: Vec<Lease> = self
             .renewed_at
             .iter()
             .filter(|(_, at)| **at + usable <= now)
             .map(|(lease, _)| lease.clone())
             .collect();
+        expired.sort_by_key(|lease| (lease.experiment, lease.attempt));
         for lease in &expired {
             self.renewed_at.remove(lease);
         }
@@ -102,16 +103,6 @@ impl LeaseClock {
     fn usable(&self) -> Duration {
         self.ttl - self.ttl / MARGIN
     }
-}
-
-/// Now, on the clock that goes on while the machine sleeps: a suspended laptop must not believe in its old leases.
-pub fn now() -> SinceBoot {
-    #[cfg(target_os = "linux")]
-    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
-    #[cfg(not(target_os = "linux"))]
-    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
-    let time = rustix::time::clock_gettime(CLOCK);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 #[cfg(test)]
