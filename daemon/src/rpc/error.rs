@@ -14,6 +14,7 @@ impl From<StoreError> for Status {
         let message = short(error.to_string());
         match error {
             StoreError::Full => Status::resource_exhausted(message),
+            StoreError::Closed => Status::unavailable(message),
             StoreError::NotFound(_) => Status::not_found(message),
             StoreError::Refused(_) => Status::failed_precondition(message),
             StoreError::Database(_) | StoreError::Unexpected(_) => {

@@ -42,7 +42,7 @@ impl Experiments for Service {
             .await
             .map_err(|e| Status::internal(format!("a defect in cnxd: {e}")))??;
         finished(async move {
-            let experiments = coordinator.store.submit(&submission, coordinator.chance.now()).await?;
+            let experiments = coordinator.store.submit(submission, coordinator.chance.now()).await?;
             let free_slots = coordinator.pool().summary().free_slots;
             coordinator.ring();
             Ok(Response::new(SubmitReply { experiments, free_slots }))

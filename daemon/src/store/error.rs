@@ -3,7 +3,7 @@
 use crate::lifecycle::Refusal;
 
 /// Why nothing was saved or found.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// Free space on the disk, then do it again.
     #[error(
@@ -12,7 +12,10 @@ pub enum StoreError {
     Full,
     /// Look at disk and permissions.
     #[error("the database could not be read or written: {0}; nothing was saved")]
-    Database(sqlx::Error),
+    Database(String),
+    /// Ask again when it is back.
+    #[error("the coordinator is stopping; nothing was saved")]
+    Closed,
     /// The row says what no version of cnx writes.
     #[error("the database holds what was not expected: {0}; nothing was saved")]
     Unexpected(String),
@@ -35,11 +38,29 @@ pub(super) fn primary_code(error: &sqlx::Error) -> Option<i32> {
     Some(code & 0xff)
 }
 
+impl StoreError {
+    /// Whether the database failed, rather than refused: whatever shared the transaction failed with it.
+    pub(super) fn is_of_the_database(&self) -> bool {
+        matches!(self, StoreError::Full | StoreError::Database(_))
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> StoreError {
         match primary_code(&error) {
             Some(FULL) => StoreError::Full,
-            _ => StoreError::Database(error),
+            _ => StoreError::Database(error.to_string()),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> StoreError {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full,
+            // A guard of the tables: the change that met it is refused, and nothing else is wrong.
+            Some(rusqlite::ErrorCode::ConstraintViolation) => StoreError::Unexpected(error.to_string()),
+            _ => StoreError::Database(error.to_string()),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Gives leases and takes them back.
 
-use sqlx::SqliteConnection;
+use rusqlite::params;
 
 use cnx_proto::v1::{Hello, Lease};
 
-use super::{Now, Result, Store, StoreError, row, sql, unsigned, unsigned32};
+use super::{Now, Result, Store, StoreError, Tx, row, sql, unsigned, unsigned32};
 use crate::lifecycle::{Ending, Event, Failure, State};
 use crate::schedule::Candidate;
 
@@ -88,27 +88,15 @@ impl Store {
     /// # Errors
     /// When the database cannot be written; then no lease was given.
     pub async fn lease(&self, assignments: &[Assignment], now: Now) -> Result<Vec<Granted>> {
-        let mut tx = self.write().await?;
-        let mut granted = Vec::with_capacity(assignments.len());
-        for assignment in assignments {
-            let what = format!("leased to {}", assignment.worker);
-            let attempt = match row::apply(&mut tx, assignment.experiment, Event::Leased, &what, now).await {
-                Ok(State::Running { attempt, .. }) => attempt,
-                Ok(_) | Err(StoreError::Refused(_)) => continue,
-                Err(error) => return Err(error),
-            };
-            let lease = Lease { experiment: assignment.experiment, attempt, token: assignment.token.clone() };
-            insert_attempt(&mut tx, &lease, &assignment.worker, now).await?;
-            let spec_json = sqlx::query_scalar("SELECT spec_json FROM experiments WHERE id = ?")
-                .bind(sql(lease.experiment))
-                .fetch_one(&mut *tx)
-                .await?;
-            let lineage = lineage(&mut tx, lease.experiment).await?;
-            let worker = assignment.worker.clone();
-            granted.push(Granted { lease, worker, spec_json, lineage, cancelling: false });
-        }
-        tx.commit().await?;
-        Ok(granted)
+        let assignments = assignments.to_vec();
+        self.write(move |tx| {
+            let mut granted = Vec::with_capacity(assignments.len());
+            for assignment in assignments {
+                granted.extend(grant(tx, assignment, now)?);
+            }
+            Ok(granted)
+        })
+        .await
     }
 
     /// Every lease that is held: where a restart goes on.
@@ -141,9 +129,8 @@ impl Store {
         if attempts.is_empty() {
             return Ok(());
         }
-        let mut tx = self.write().await?;
-        interrupt_all(&mut tx, attempts, now).await?;
-        tx.commit().await
+        let attempts = attempts.to_vec();
+        self.write(move |tx| interrupt_all(tx, &attempts, now)).await
     }
 
     /// Records a worker that attaches, and ends the attempts that it lost.
@@ -151,22 +138,17 @@ impl Store {
     /// # Errors
     /// When the database cannot be written.
     pub async fn attach(&self, hello: &Hello, lost: &[Interrupted], now: Now) -> Result<()> {
-        let mut tx = self.write().await?;
-        sqlx::query(
-            "INSERT INTO workers (name, host, device, slots, version, first_seen_ms, last_seen_ms)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
-             ON CONFLICT (name) DO UPDATE SET host = ?2, device = ?3, slots = ?4, version = ?5, last_seen_ms = ?6",
-        )
-        .bind(&hello.worker)
-        .bind(&hello.host)
-        .bind(&hello.device)
-        .bind(hello.slots)
-        .bind(&hello.version)
-        .bind(sql(now.ms))
-        .execute(&mut *tx)
-        .await?;
-        interrupt_all(&mut tx, lost, now).await?;
-        tx.commit().await
+        let (hello, lost) = (hello.clone(), lost.to_vec());
+        self.write(move |tx| {
+            tx.execute(
+                "INSERT INTO workers (name, host, device, slots, version, first_seen_ms, last_seen_ms)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
+                 ON CONFLICT (name) DO UPDATE SET host = ?2, device = ?3, slots = ?4, version = ?5, last_seen_ms = ?6",
+                params![hello.worker, hello.host, hello.device, hello.slots, hello.version, sql(now.ms)],
+            )?;
+            interrupt_all(tx, &lost, now)
+        })
+        .await
     }
 
     /// Records when a worker was last seen.
@@ -174,66 +156,64 @@ impl Store {
     /// # Errors
     /// When the database cannot be written.
     pub async fn detach(&self, worker: &str, now: Now) -> Result<()> {
-        sqlx::query("UPDATE workers SET last_seen_ms = ? WHERE name = ?")
-            .bind(sql(now.ms))
-            .bind(worker)
-            .execute(&self.writer)
-            .await?;
-        Ok(())
+        let worker = worker.to_owned();
+        self.write(move |tx| {
+            tx.execute("UPDATE workers SET last_seen_ms = ? WHERE name = ?", params![sql(now.ms), worker])?;
+            Ok(())
+        })
+        .await
     }
 }
 
-async fn interrupt_all(conn: &mut SqliteConnection, attempts: &[Interrupted], now: Now) -> Result<()> {
+/// The attempt's row, unless the experiment cannot be leased any more.
+fn grant(tx: &Tx<'_>, assignment: Assignment, now: Now) -> Result<Option<Granted>> {
+    let Assignment { experiment, worker, token } = assignment;
+    let attempt = match row::apply(tx, experiment, Event::Leased, &format!("leased to {worker}"), now) {
+        Ok(State::Running { attempt, .. }) => attempt,
+        Ok(_) | Err(StoreError::Refused(_)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    tx.execute(
+        "INSERT INTO attempts (experiment, attempt, token, worker, started_at_ms) VALUES (?, ?, ?, ?, ?)",
+        params![sql(experiment), attempt, token, worker, sql(now.ms)],
+    )?;
+    let found = tx.first("SELECT spec_json, retry_of FROM experiments WHERE id = ?", [sql(experiment)])?;
+    let Some((spec_json, retry_of)): Option<(String, Option<i64>)> = found else { return Ok(None) };
+    let lineage = if retry_of.is_some() { lineage(tx, experiment)? } else { vec![experiment] };
+    let lease = Lease { experiment, attempt, token };
+    Ok(Some(Granted { lease, worker, spec_json, lineage, cancelling: false }))
+}
+
+fn interrupt_all(tx: &Tx<'_>, attempts: &[Interrupted], now: Now) -> Result<()> {
     for Interrupted { lease, failure } in attempts {
-        if !holds(conn, lease).await? {
+        if !holds(tx, lease)? {
             continue;
         }
         let event = Event::Ended(Ending::Failed(failure.clone()));
-        row::apply(conn, lease.experiment, event, &failure.to_string(), now).await?;
+        row::apply(tx, lease.experiment, event, &failure.to_string(), now)?;
     }
     Ok(())
 }
 
 /// The guard of every change to a running attempt: no row, no right.
-async fn holds(conn: &mut SqliteConnection, lease: &Lease) -> Result<bool> {
-    let found: Option<i64> = sqlx::query_scalar(
+fn holds(tx: &Tx<'_>, lease: &Lease) -> Result<bool> {
+    let found: Option<(i64,)> = tx.first(
         "SELECT 1 FROM attempts WHERE experiment = ? AND attempt = ? AND token = ? AND ended_at_ms IS NULL",
-    )
-    .bind(sql(lease.experiment))
-    .bind(lease.attempt)
-    .bind(&lease.token)
-    .fetch_optional(conn)
-    .await?;
+        params![sql(lease.experiment), lease.attempt, lease.token],
+    )?;
     Ok(found.is_some())
 }
 
-async fn insert_attempt(conn: &mut SqliteConnection, lease: &Lease, worker: &str, now: Now) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO attempts (experiment, attempt, token, worker, started_at_ms) VALUES (?, ?, ?, ?, ?)",
-    )
-    .bind(sql(lease.experiment))
-    .bind(lease.attempt)
-    .bind(&lease.token)
-    .bind(worker)
-    .bind(sql(now.ms))
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
 /// Itself, then what it retries, newest first.
-pub(super) async fn lineage(conn: &mut SqliteConnection, experiment: u64) -> Result<Vec<u64>> {
-    let ids: Vec<i64> = sqlx::query_scalar(
+pub(super) fn lineage(tx: &Tx<'_>, experiment: u64) -> Result<Vec<u64>> {
+    let ids: Vec<(i64,)> = tx.all(
         "WITH RECURSIVE line (id, retry_of, depth) AS (
              SELECT id, retry_of, 0 FROM experiments WHERE id = ?1
              UNION ALL
              SELECT e.id, e.retry_of, line.depth + 1 FROM line JOIN experiments e ON e.id = line.retry_of
              WHERE line.depth < ?2)
          SELECT id FROM line ORDER BY depth",
-    )
-    .bind(sql(experiment))
-    .bind(MAX_LINEAGE)
-    .fetch_all(conn)
-    .await?;
-    Ok(ids.into_iter().map(|id| unsigned(Some(id))).collect())
+        params![sql(experiment), MAX_LINEAGE],
+    )?;
+    Ok(ids.into_iter().map(|(id,)| unsigned(Some(id))).collect())
 }

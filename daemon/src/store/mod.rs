@@ -1,8 +1,9 @@
 //! All SQL: one transaction a method, acknowledged only after its commit.
 //!
-//! One connection writes (`BEGIN IMMEDIATE`, WAL, synchronous=FULL), a few read beside it. The tables are told in
-//! `migrations/`; what a state admits is decided in [`crate::lifecycle`], not here. Time and chance come in as
-//! [`Now`].
+//! One thread writes (WAL, synchronous=FULL), and puts all changes that wait for it into one commit: [`group`]. A change
+//! is a function of a [`write::Tx`], handed to [`Store::write`]; what it borrows it must own, since it runs elsewhere.
+//! Some connections read beside it. The tables are told in `migrations/`; what a state admits is decided in
+//! [`crate::lifecycle`], not here. Time and chance come in as [`Now`].
 //!
 //! [`submit`], [`change`] (cancel, retry), [`lease`] (give and end), [`report`] (what workers say) write;
 //! [`select`] (who is meant) and [`query`] read; [`row`] is the one place where a state becomes columns.
@@ -17,6 +18,7 @@ use sqlx::sqlite::{
 
 mod change;
 mod error;
+mod group;
 mod lease;
 pub mod query;
 mod report;
@@ -29,11 +31,13 @@ mod write;
 
 pub use change::{Cancelled, Retried};
 pub use error::StoreError;
+use group::Writer;
+pub use group::{CommitPoint, Trap};
 pub use lease::{Assignment, Granted, Interrupted};
 pub use report::Verdict;
 pub use select::Selection;
 pub use submit::{NewExperiment, Submission};
-use write::Write;
+use write::Tx;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
@@ -55,7 +59,7 @@ pub struct Now {
 /// The database of a coordinator.
 #[derive(Debug, Clone)]
 pub struct Store {
-    writer: SqlitePool,
+    writer: Writer,
     readers: SqlitePool,
 }
 
@@ -67,6 +71,14 @@ impl Store {
     /// # Errors
     /// When it cannot be read or written, is damaged, or is of a newer version.
     pub async fn open(file: &Path) -> std::result::Result<Store, OpenError> {
+        Store::open_with_trap(file, None).await
+    }
+
+    /// The same, with a trap at each commit: how tests crash a coordinator at the worst moments.
+    ///
+    /// # Errors
+    /// See [`Store::open`].
+    pub async fn open_with_trap(file: &Path, trap: Option<Trap>) -> std::result::Result<Store, OpenError> {
         let explain = |reason: String| OpenError { file: file.to_owned(), reason };
         let options = SqliteConnectOptions::new()
             .filename(file)
@@ -76,26 +88,32 @@ impl Store {
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(10));
         let damaged = |e: sqlx::Error| explain(opening_failed(&e));
-        let writer = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await;
-        let writer = writer.map_err(damaged)?;
-        check_pages(file, &writer).await.map_err(explain)?;
-        MIGRATIONS.run(&writer).await.map_err(|e| explain(migration_failed(&e)))?;
+        let first = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await;
+        let first = first.map_err(damaged)?;
+        check_pages(file, &first).await.map_err(explain)?;
+        MIGRATIONS.run(&first).await.map_err(|e| explain(migration_failed(&e)))?;
         let readers = SqlitePoolOptions::new().max_connections(READERS);
         let readers = readers.connect_with(options.read_only(true).create_if_missing(false)).await;
-        Ok(Store { writer, readers: readers.map_err(damaged)? })
+        let readers = readers.map_err(damaged)?;
+        first.close().await;
+        let writer = Writer::start(file, trap).map_err(|e| explain(format!("cannot be opened: {e}")))?;
+        Ok(Store { writer, readers })
     }
 
     /// Writes the log back into the database file and closes it.
     pub async fn close(&self) {
         self.readers.close().await;
-        if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.writer).await {
-            tracing::warn!("the write-ahead log could not be folded in; the next start does it: {error}");
-        }
         self.writer.close().await;
     }
 
-    async fn write(&self) -> Result<Write> {
-        Write::begin(&self.writer).await
+    /// Runs a change on the thread that writes, and answers after its commit. Once begun it runs to its end, even if the
+    /// caller gives up waiting.
+    async fn write<T, F>(&self, change: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.writer.change(change).await
     }
 }
 

@@ -1,13 +1,12 @@
 //! Where a state becomes columns and back, and the only place that changes one.
 
-use sqlx::{FromRow, SqliteConnection};
+use rusqlite::{Row, params};
 
 use cnx_proto::v1::{self, FailureClass};
 
-use super::{Now, Result, StoreError, sql, unsigned, unsigned32};
+use super::{Now, Result, StoreError, Tx, sql, unsigned, unsigned32};
 use crate::lifecycle::{Ending, Event, Failure, State, Surroundings};
 
-#[derive(FromRow)]
 struct Columns {
     state: String,
     attempt: i64,
@@ -46,32 +45,41 @@ impl Columns {
     }
 }
 
-/// The state of an experiment, and its newest attempt's number.
-pub(super) async fn state(conn: &mut SqliteConnection, id: u64) -> Result<State> {
-    columns(conn, id).await?.state()
+impl TryFrom<&Row<'_>> for Columns {
+    type Error = rusqlite::Error;
+
+    fn try_from(row: &Row<'_>) -> rusqlite::Result<Columns> {
+        Ok(Columns {
+            state: row.get("state")?,
+            attempt: row.get("attempt")?,
+            tries: row.get("tries")?,
+            cancelling: row.get("cancelling")?,
+            not_before_ms: row.get("not_before_ms")?,
+            failure: row.get("failure")?,
+            message: row.get("message")?,
+            max_attempts: row.get("max_attempts")?,
+        })
+    }
 }
 
-async fn columns(conn: &mut SqliteConnection, id: u64) -> Result<Columns> {
-    sqlx::query_as(
+/// The state of an experiment.
+pub(super) fn state(tx: &Tx<'_>, id: u64) -> Result<State> {
+    columns(tx, id)?.state()
+}
+
+fn columns(tx: &Tx<'_>, id: u64) -> Result<Columns> {
+    let found = tx.first(
         "SELECT state, attempt, tries, cancelling, not_before_ms, failure, message, max_attempts
          FROM experiments WHERE id = ?",
-    )
-    .bind(sql(id))
-    .fetch_optional(conn)
-    .await?
-    .ok_or_else(|| StoreError::NotFound(format!("there is no experiment {id}")))
+        [sql(id)],
+    )?;
+    found.ok_or_else(|| StoreError::NotFound(format!("there is no experiment {id}")))
 }
 
 /// Applies an event: the new state in the row, the event's sentence beside it, and the attempt closed if it ended.
 /// Inside the caller's transaction, so that all of it happens or none.
-pub(super) async fn apply(
-    conn: &mut SqliteConnection,
-    id: u64,
-    event: Event,
-    what: &str,
-    now: Now,
-) -> Result<State> {
-    let columns = columns(conn, id).await?;
+pub(super) fn apply(tx: &Tx<'_>, id: u64, event: Event, what: &str, now: Now) -> Result<State> {
+    let columns = columns(tx, id)?;
     let before = columns.state()?;
     let around = Surroundings {
         now_ms: now.ms,
@@ -84,14 +92,14 @@ pub(super) async fn apply(
         _ => unsigned32(Some(columns.attempt)),
     };
     if let Event::Ended(ending) = &event {
-        end_attempt(conn, id, attempt, ending, now).await?;
+        end_attempt(tx, id, attempt, ending, now)?;
     }
-    save(conn, id, attempt, &after, now).await?;
-    note(conn, id, attempt, &sentence(what, &after, now), now).await?;
+    save(tx, id, attempt, &after, now)?;
+    note(tx, id, attempt, &sentence(what, &after, now), now)?;
     Ok(after)
 }
 
-async fn save(conn: &mut SqliteConnection, id: u64, attempt: u32, state: &State, now: Now) -> Result<()> {
+fn save(tx: &Tx<'_>, id: u64, attempt: u32, state: &State, now: Now) -> Result<()> {
     let (tries, cancelling, not_before_ms, failure) = match state {
         State::Queued { tries, not_before_ms, last, .. } => {
             (Some(*tries), false, *not_before_ms, last.as_ref())
@@ -101,49 +109,37 @@ async fn save(conn: &mut SqliteConnection, id: u64, attempt: u32, state: &State,
         State::Succeeded | State::Cancelled => (None, false, 0, None),
     };
     let running = matches!(state, State::Running { .. });
-    sqlx::query(
+    tx.execute(
         "UPDATE experiments SET state = ?, attempt = ?, tries = coalesce(?, tries), cancelling = ?,
              not_before_ms = ?, failure = ?, message = ?,
              started_at_ms = coalesce(started_at_ms, ?), finished_at_ms = ?
          WHERE id = ?",
-    )
-    .bind(state.wire().label())
-    .bind(attempt)
-    .bind(tries)
-    .bind(cancelling)
-    .bind(sql(not_before_ms))
-    .bind(failure.map(|f| f.class.label()))
-    .bind(failure.map(|f| f.message.as_str()))
-    .bind(running.then_some(sql(now.ms)))
-    .bind(state.wire().is_final().then_some(sql(now.ms)))
-    .bind(sql(id))
-    .execute(conn)
-    .await?;
+        params![
+            state.wire().label(),
+            attempt,
+            tries,
+            cancelling,
+            sql(not_before_ms),
+            failure.map(|f| f.class.label()),
+            failure.map(|f| f.message.as_str()),
+            running.then_some(sql(now.ms)),
+            state.wire().is_final().then_some(sql(now.ms)),
+            sql(id)
+        ],
+    )?;
     Ok(())
 }
 
-async fn end_attempt(
-    conn: &mut SqliteConnection,
-    id: u64,
-    attempt: u32,
-    ending: &Ending,
-    now: Now,
-) -> Result<()> {
+fn end_attempt(tx: &Tx<'_>, id: u64, attempt: u32, ending: &Ending, now: Now) -> Result<()> {
     let message = match ending {
         Ending::Failed(failure) => Some(failure.message.as_str()),
         Ending::Succeeded | Ending::Cancelled => None,
     };
-    sqlx::query(
+    tx.execute(
         "UPDATE attempts SET ended_at_ms = ?, outcome = ?, message = ?
          WHERE experiment = ? AND attempt = ? AND ended_at_ms IS NULL",
-    )
-    .bind(sql(now.ms))
-    .bind(ending.label())
-    .bind(message)
-    .bind(sql(id))
-    .bind(attempt)
-    .execute(conn)
-    .await?;
+        params![sql(now.ms), ending.label(), message, sql(id), attempt],
+    )?;
     Ok(())
 }
 
@@ -161,19 +157,10 @@ fn sentence(what: &str, after: &State, now: Now) -> String {
 }
 
 /// Adds an event to the story of an experiment.
-pub(super) async fn note(
-    conn: &mut SqliteConnection,
-    id: u64,
-    attempt: u32,
-    what: &str,
-    now: Now,
-) -> Result<()> {
-    sqlx::query("INSERT INTO events (experiment, attempt, at_ms, what) VALUES (?, ?, ?, ?)")
-        .bind(sql(id))
-        .bind(attempt)
-        .bind(sql(now.ms))
-        .bind(what)
-        .execute(conn)
-        .await?;
+pub(super) fn note(tx: &Tx<'_>, id: u64, attempt: u32, what: &str, now: Now) -> Result<()> {
+    tx.execute(
+        "INSERT INTO events (experiment, attempt, at_ms, what) VALUES (?, ?, ?, ?)",
+        params![sql(id), attempt, sql(now.ms), what],
+    )?;
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! Queues new experiments, all or none.
 
-use sqlx::SqliteConnection;
+use rusqlite::params;
 
 use cnx_proto::Spec;
 use cnx_proto::v1;
 
-use super::{Now, Result, Store, row, sql, unsigned};
+use super::{Now, Result, Store, StoreError, Tx, row, sql, unsigned};
 
 /// What is to be queued.
 #[derive(Debug, Default)]
@@ -52,36 +52,38 @@ impl Store {
     ///
     /// # Errors
     /// When the database cannot be written; then nothing was queued.
-    pub async fn submit(&self, submission: &Submission, now: Now) -> Result<Vec<v1::Submitted>> {
-        let mut tx = self.write().await?;
-        let sweep = match submission.sweep.as_deref() {
-            Some(name) => Some(sweep_id(&mut tx, name, now).await?),
-            None => None,
-        };
-        let mut submitted = Vec::with_capacity(submission.experiments.len());
-        for new in &submission.experiments {
-            let existing = if submission.force { None } else { identical(&mut tx, &new.hash).await? };
-            let entry = match existing {
-                Some(existing) => existing,
-                None => queue(&mut tx, new, now).await?,
-            };
-            if let Some(sweep) = sweep {
-                join(&mut tx, sweep, entry.id).await?;
+    pub async fn submit(&self, submission: Submission, now: Now) -> Result<Vec<v1::Submitted>> {
+        self.write(move |tx| {
+            let mut submitted = queue_all(tx, &submission, now)?;
+            if submission.dry_run {
+                // All of it was done, and is taken back: it cannot disagree with the real thing.
+                tx.undo();
+                for entry in submitted.iter_mut().filter(|entry| !entry.existing) {
+                    entry.id = 0;
+                }
+                dry_run_ids(&mut submitted, &submission.experiments);
             }
-            submitted.push(entry);
-        }
-        if !submission.dry_run {
-            tx.commit().await?;
-            return Ok(submitted);
-        }
-        // A dry run does all of it, then takes it back: it cannot disagree with the real thing.
-        drop(tx);
-        for entry in submitted.iter_mut().filter(|entry| !entry.existing) {
-            entry.id = 0;
-        }
-        dry_run_ids(&mut submitted, &submission.experiments);
-        Ok(submitted)
+            Ok(submitted)
+        })
+        .await
     }
+}
+
+fn queue_all(tx: &Tx<'_>, submission: &Submission, now: Now) -> Result<Vec<v1::Submitted>> {
+    let sweep = submission.sweep.as_deref().map(|name| sweep_id(tx, name, now)).transpose()?;
+    let mut submitted = Vec::with_capacity(submission.experiments.len());
+    for new in &submission.experiments {
+        let existing = if submission.force { None } else { identical(tx, &new.hash)? };
+        let entry = match existing {
+            Some(existing) => existing,
+            None => queue(tx, new, now)?,
+        };
+        if let Some(sweep) = sweep {
+            join(tx, sweep, entry.id)?;
+        }
+        submitted.push(entry);
+    }
+    Ok(submitted)
 }
 
 /// Within a dry run, what repeats an earlier line of the same request names an ID that will not exist.
@@ -96,25 +98,25 @@ fn dry_run_ids(submitted: &mut [v1::Submitted], experiments: &[NewExperiment]) {
     }
 }
 
-async fn sweep_id(conn: &mut SqliteConnection, name: &str, now: Now) -> Result<i64> {
-    sqlx::query("INSERT INTO sweeps (name, created_at_ms) VALUES (?, ?) ON CONFLICT (name) DO NOTHING")
-        .bind(name)
-        .bind(sql(now.ms))
-        .execute(&mut *conn)
-        .await?;
-    Ok(sqlx::query_scalar("SELECT id FROM sweeps WHERE name = ?").bind(name).fetch_one(conn).await?)
+fn sweep_id(tx: &Tx<'_>, name: &str, now: Now) -> Result<i64> {
+    tx.execute(
+        "INSERT INTO sweeps (name, created_at_ms) VALUES (?, ?) ON CONFLICT (name) DO NOTHING",
+        params![name, sql(now.ms)],
+    )?;
+    match tx.first("SELECT id FROM sweeps WHERE name = ?", [name])? {
+        Some((id,)) => Ok(id),
+        None => Err(StoreError::Unexpected(format!("sweep {name} is not there after it was added"))),
+    }
 }
 
 /// The newest experiment that computes or has computed the same. One that is being cancelled will not.
-async fn identical(conn: &mut SqliteConnection, hash: &str) -> Result<Option<v1::Submitted>> {
-    let found: Option<(i64, String, String)> = sqlx::query_as(
+fn identical(tx: &Tx<'_>, hash: &str) -> Result<Option<v1::Submitted>> {
+    let found: Option<(i64, String, String)> = tx.first(
         "SELECT id, name, state FROM experiments
          WHERE spec_hash = ? AND state IN ('queued', 'running', 'succeeded') AND NOT cancelling
          ORDER BY id DESC LIMIT 1",
-    )
-    .bind(hash)
-    .fetch_optional(conn)
-    .await?;
+        [hash],
+    )?;
     Ok(found.map(|(id, name, state)| v1::Submitted {
         id: unsigned(Some(id)),
         name,
@@ -123,40 +125,34 @@ async fn identical(conn: &mut SqliteConnection, hash: &str) -> Result<Option<v1:
     }))
 }
 
-async fn queue(conn: &mut SqliteConnection, new: &NewExperiment, now: Now) -> Result<v1::Submitted> {
-    let id = insert(conn, new, None, now).await?;
-    row::note(conn, id, 0, "submitted", now).await?;
+fn queue(tx: &Tx<'_>, new: &NewExperiment, now: Now) -> Result<v1::Submitted> {
+    let id = insert(tx, new, None, now)?;
+    row::note(tx, id, 0, "submitted", now)?;
     Ok(v1::Submitted { id, name: new.name.clone(), existing: false, state: v1::State::Queued.into() })
 }
 
 /// Adds a queued experiment and tells its ID.
-pub(super) async fn insert(
-    conn: &mut SqliteConnection,
-    new: &NewExperiment,
-    retry_of: Option<u64>,
-    now: Now,
-) -> Result<u64> {
-    let done = sqlx::query(
+pub(super) fn insert(tx: &Tx<'_>, new: &NewExperiment, retry_of: Option<u64>, now: Now) -> Result<u64> {
+    let id = tx.insert(
         "INSERT INTO experiments (name, spec_json, spec_hash, needs_gpu, max_attempts, retry_of, submitted_at_ms)
          VALUES (?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(&new.name)
-    .bind(&new.json)
-    .bind(&new.hash)
-    .bind(new.needs_gpu)
-    .bind(new.max_attempts)
-    .bind(retry_of.map(sql))
-    .bind(sql(now.ms))
-    .execute(conn)
-    .await?;
-    Ok(unsigned(Some(done.last_insert_rowid())))
+        params![
+            new.name,
+            new.json,
+            new.hash,
+            new.needs_gpu,
+            new.max_attempts,
+            retry_of.map(sql),
+            sql(now.ms)
+        ],
+    )?;
+    Ok(unsigned(Some(id)))
 }
 
-async fn join(conn: &mut SqliteConnection, sweep: i64, experiment: u64) -> Result<()> {
-    sqlx::query("INSERT INTO sweep_members (sweep, experiment) VALUES (?, ?) ON CONFLICT DO NOTHING")
-        .bind(sweep)
-        .bind(sql(experiment))
-        .execute(conn)
-        .await?;
+fn join(tx: &Tx<'_>, sweep: i64, experiment: u64) -> Result<()> {
+    tx.execute(
+        "INSERT INTO sweep_members (sweep, experiment) VALUES (?, ?) ON CONFLICT DO NOTHING",
+        params![sweep, sql(experiment)],
+    )?;
     Ok(())
 }

@@ -24,7 +24,13 @@ impl Fixture {
 
     async fn submit(&self, hashes: &[&str], sweep: Option<&str>, force: bool) -> Vec<u64> {
         let submission = submission(hashes, sweep, force, false);
-        self.store.submit(&submission, at(1)).await.unwrap().iter().map(|s| s.id).collect()
+        self.store.submit(submission, at(1)).await.unwrap().iter().map(|s| s.id).collect()
+    }
+
+    /// The database may not grow: what SQLite answers on a full disk. Holds for the connection that writes.
+    async fn limit_pages(&self, pages: i64) {
+        let limit = format!("PRAGMA max_page_count = {pages}");
+        self.store.write(move |tx| tx.first::<(i64,)>(&limit, [])).await.unwrap();
     }
 
     async fn lease(&self, experiment: u64) -> Lease {
@@ -88,7 +94,7 @@ async fn identical_experiments_are_named_not_queued_again_and_join_the_sweep() {
 async fn a_dry_run_tells_the_same_and_changes_nothing() {
     let f = Fixture::new().await;
     f.submit(&["a"], None, false).await;
-    let told = f.store.submit(&submission(&["a", "b", "b"], Some("s"), false, true), at(2)).await.unwrap();
+    let told = f.store.submit(submission(&["a", "b", "b"], Some("s"), false, true), at(2)).await.unwrap();
     let told: Vec<_> = told.iter().map(|s| (s.id, s.existing)).collect();
     assert_eq!(told, [(1, true), (0, false), (0, true)]);
     assert_eq!(f.store.counts().await.unwrap().queued, 1);
@@ -223,8 +229,8 @@ async fn a_final_state_is_guarded_by_the_database_too() {
     let f = Fixture::new().await;
     f.submit(&["a"], None, false).await;
     f.store.cancel(&Selection::All, at(2)).await.unwrap();
-    let forced = sqlx::query("UPDATE experiments SET state = 'queued'").execute(&f.store.writer).await;
-    assert!(forced.is_err());
+    let forced = f.store.write(|tx| tx.execute("UPDATE experiments SET state = 'queued'", [])).await;
+    assert!(forced.unwrap_err().to_string().contains("cannot change its state"));
     assert_eq!(f.state(1).await, State::Cancelled);
 }
 
@@ -317,33 +323,18 @@ async fn a_damaged_database_is_refused_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_full_disk_saves_nothing_and_says_so() {
-    let f = Fixture::new().await;
-    f.submit(&["a"], None, false).await;
-    // The database may not grow: what SQLite answers on a full disk.
-    sqlx::query("PRAGMA max_page_count = 1").execute(&f.store.writer).await.unwrap();
-    let hashes: Vec<String> = (0..2000).map(|n| format!("h{n}")).collect();
-    let hashes: Vec<&str> = hashes.iter().map(String::as_str).collect();
-    let error = f.store.submit(&submission(&hashes, None, false, false), at(3)).await.unwrap_err();
-    assert!(matches!(error, StoreError::Full), "{error}");
-    assert_eq!(f.store.counts().await.unwrap().queued, 1);
-    sqlx::query("PRAGMA max_page_count = 1000000").execute(&f.store.writer).await.unwrap();
-    assert_eq!(f.submit(&["b"], None, false).await, [2]);
-}
-
-#[tokio::test]
-async fn after_a_full_disk_the_store_goes_on_when_there_is_space_again() {
+async fn a_full_disk_saves_nothing_and_the_store_goes_on_when_there_is_space_again() {
     let f = Fixture::new().await;
     f.submit(&["before"], None, false).await;
     // SQLite's own limit on the file's size fails as a full disk does. It holds for a connection, so the one that
     // replaces it is as a disk with space again.
-    let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&f.store.writer).await.unwrap();
-    let limit = format!("PRAGMA max_page_count = {pages}");
-    sqlx::query(sqlx::AssertSqlSafe(limit)).execute(&f.store.writer).await.unwrap();
+    let pages = f.store.write(|tx| tx.first::<(i64,)>("PRAGMA page_count", [])).await.unwrap().unwrap().0;
+    f.limit_pages(pages).await;
     let many: Vec<String> = (0..2000).map(|n| format!("hash-{n}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    let refused = f.store.submit(&submission(&many, None, false, false), at(2)).await.unwrap_err();
+    let refused = f.store.submit(submission(&many, None, false, false), at(2)).await.unwrap_err();
     assert!(matches!(refused, StoreError::Full), "{refused}");
+    assert_eq!(f.store.counts().await.unwrap().queued, 1);
     let after = f.submit(&["after"], None, false).await;
     assert_eq!(after, [2], "nothing of the refused submission was saved, and the next one is");
 }

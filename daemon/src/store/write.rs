@@ -1,55 +1,63 @@
-//! A transaction that writes.
+//! A change under way, on the thread that writes.
 
-use std::ops::{Deref, DerefMut};
+use std::cell::Cell;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{Sqlite, SqliteConnection, SqlitePool};
+use rusqlite::{Connection, Params, Row};
 
 use super::Result;
 
-/// A transaction on the one connection that writes; undone unless it is committed.
-///
-/// Undone means that the connection is closed, and the next transaction opens another. After a failed write SQLite may
-/// have ended the transaction by itself or not (a full disk does either), and a connection whose state has to be
-/// guessed is worth less than the millisecond that a new one costs.
-pub(super) struct Write {
-    connection: PoolConnection<Sqlite>,
-    committed: bool,
+/// Statements on the one connection that writes, each prepared once. They are part of a transaction that other calls
+/// share; what this call did is kept if it returns `Ok`, and taken back alone if not.
+pub(super) struct Tx<'a> {
+    connection: &'a Connection,
+    undo: Cell<bool>,
 }
 
-impl Write {
-    /// Takes the write lock.
-    pub(super) async fn begin(writer: &SqlitePool) -> Result<Write> {
-        let mut write = Write { connection: writer.acquire().await?, committed: false };
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *write).await?;
-        Ok(write)
+impl<'a> Tx<'a> {
+    pub(super) fn new(connection: &'a Connection) -> Tx<'a> {
+        Tx { connection, undo: Cell::new(false) }
     }
 
-    /// Puts everything on disk. After an error, nothing of it is.
-    pub(super) async fn commit(mut self) -> Result<()> {
-        sqlx::query("COMMIT").execute(&mut *self).await?;
-        self.committed = true;
-        Ok(())
+    /// Runs a statement; tells how many rows it changed.
+    pub(super) fn execute(&self, sql: &str, values: impl Params) -> Result<usize> {
+        Ok(self.connection.prepare_cached(sql)?.execute(values)?)
     }
-}
 
-impl Drop for Write {
-    fn drop(&mut self) {
-        if !self.committed {
-            self.connection.close_on_drop();
+    /// Adds a row; tells its number.
+    pub(super) fn insert(&self, sql: &str, values: impl Params) -> Result<i64> {
+        Ok(self.connection.prepare_cached(sql)?.insert(values)?)
+    }
+
+    /// The first row, if there is one, as a tuple of its columns.
+    pub(super) fn first<T>(&self, sql: &str, values: impl Params) -> Result<Option<T>>
+    where
+        T: for<'r> TryFrom<&'r Row<'r>, Error = rusqlite::Error>,
+    {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(values)?;
+        Ok(rows.next()?.map(T::try_from).transpose()?)
+    }
+
+    /// All rows, each as a tuple of its columns.
+    pub(super) fn all<T>(&self, sql: &str, values: impl Params) -> Result<Vec<T>>
+    where
+        T: for<'r> TryFrom<&'r Row<'r>, Error = rusqlite::Error>,
+    {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(values)?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            all.push(T::try_from(row)?);
         }
+        Ok(all)
     }
-}
 
-impl Deref for Write {
-    type Target = SqliteConnection;
-    fn deref(&self) -> &SqliteConnection {
-        &self.connection
+    /// Takes back what this call did, though it succeeds: a rehearsal.
+    pub(super) fn undo(&self) {
+        self.undo.set(true);
     }
-}
 
-impl DerefMut for Write {
-    fn deref_mut(&mut self) -> &mut SqliteConnection {
-        &mut self.connection
+    pub(super) fn is_undone(&self) -> bool {
+        self.undo.get()
     }
 }
