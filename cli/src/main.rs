@@ -12,6 +12,7 @@ mod follow;
 mod groups;
 mod job;
 mod json;
+mod pages;
 mod programs;
 mod source;
 mod term;

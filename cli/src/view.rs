@@ -333,7 +333,8 @@ mod tests {
             running: 1,
             ..Default::default()
         };
-        StatusReply { coordinator: Some(coordinator), experiments: vec![done, training, queued, failed] }
+        let experiments = vec![done, training, queued, failed];
+        StatusReply { coordinator: Some(coordinator), experiments, ..StatusReply::default() }
     }
 
     fn plain(lines: Vec<String>) -> Vec<String> {

@@ -15,7 +15,7 @@ use crate::failure::{Failure, Result};
 use crate::follow::{News, follow};
 use crate::json::{self, VERSION};
 use crate::term::escape::printable;
-use crate::term::format::now_ms;
+use crate::term::format::{now_ms, thousands};
 use crate::term::screen::{self, Screen};
 use crate::view;
 
@@ -25,12 +25,12 @@ const DEFAULT_LIMIT: u32 = 50;
 pub async fn run(context: &Context, args: &StatusArgs) -> Result {
     let default_limit = if args.selectors.is_empty() && !args.json { DEFAULT_LIMIT } else { 0 };
     let limit = args.limit.unwrap_or(default_limit);
-    let request = StatusRequest { selectors: args.selectors.clone(), limit };
+    let request = StatusRequest { selectors: args.selectors.clone(), limit, ..Default::default() };
     if args.watch {
         return watch(context, args, &request).await;
     }
     let mut client = Client::connect(context).await?;
-    let reply = client.rpc.status(request).await.map_err(|status| client.failure(&status))?.into_inner();
+    let reply = client.status(request).await?;
     let detail = match (args.selectors.as_slice(), reply.experiments.as_slice()) {
         ([_], [one]) => {
             let request = DescribeRequest { selector: one.id.to_string() };
@@ -64,8 +64,9 @@ pub async fn run(context: &Context, args: &StatusArgs) -> Result {
     for line in lines {
         writeln!(out, "{line}")?;
     }
-    if limit > 0 && reply.experiments.len() == limit as usize {
-        context.talk(format!("the newest {limit}; `cnx status -n 0` lists all"));
+    if reply.more > 0 {
+        let more = thousands(reply.more);
+        context.talk(format!("the newest {limit}; {more} more with `cnx status -n 0`"));
     }
     Ok(())
 }
@@ -75,6 +76,7 @@ fn as_json(reply: &StatusReply) -> Value {
         "version": VERSION,
         "coordinator": reply.coordinator.as_ref().map(json::coordinator),
         "experiments": reply.experiments.iter().map(json::experiment).collect::<Vec<_>>(),
+        "more": reply.more,
     })
 }
 
@@ -84,15 +86,16 @@ async fn watch(context: &Context, args: &StatusArgs, request: &StatusRequest) ->
     follow(context, request, |news| {
         display.show(context, &news)?;
         Ok(match news {
-            News::Update(reply) if until_final && all_final(&reply.experiments) => ControlFlow::Break(()),
+            News::Update(reply) if until_final && all_final(reply) => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         })
     })
     .await
 }
 
-fn all_final(experiments: &[Experiment]) -> bool {
-    experiments.iter().all(|e| e.state().is_final())
+/// Those that the reply shows, and those for which it had no room.
+fn all_final(reply: &StatusReply) -> bool {
+    reply.more_unfinished == 0 && reply.experiments.iter().all(|e| e.state().is_final())
 }
 
 /// How a watch is shown on standard output.
@@ -158,21 +161,26 @@ impl Display {
 
 /// Follows these experiments until all are final. A failure unless all succeeded.
 pub async fn wait(context: &Context, ids: &[u64], mut show: Option<Display>) -> Result {
-    let request = StatusRequest { selectors: ids.iter().map(u64::to_string).collect(), limit: 0 };
-    let mut last = Vec::new();
+    let selectors = ids.iter().map(u64::to_string).collect();
+    let request = StatusRequest { selectors, ..Default::default() };
+    let mut last = StatusReply::default();
     follow(context, &request, |news| {
         if let Some(display) = &mut show {
             display.show(context, &news)?;
         }
         if let News::Update(reply) = news
-            && all_final(&reply.experiments)
+            && all_final(reply)
         {
-            last.clone_from(&reply.experiments);
+            last.clone_from(reply);
             return Ok(ControlFlow::Break(()));
         }
         Ok(ControlFlow::Continue(()))
     })
     .await?;
+    if last.more > 0 {
+        last = Client::connect(context).await?.status(request).await?;
+    }
+    let last = last.experiments;
     let unsuccessful: Vec<&Experiment> = last.iter().filter(|e| e.state() != State::Succeeded).collect();
     if unsuccessful.is_empty() {
         return Ok(());

@@ -96,7 +96,7 @@ pub async fn offer(client: &mut Client, force: bool, dry_run: bool, batches: &mu
         let experiments = batch.specs.iter().map(|s| NewExperiment { spec_json: s.to_json() }).collect();
         let request =
             SubmitRequest { experiments, sweep: batch.sweep.clone().unwrap_or_default(), force, dry_run };
-        let reply = client.rpc.submit(request).await.map_err(|status| {
+        let reply = client.submit(request).await.map_err(|status| {
             let failure = client.failure(&status);
             let said = match queued.as_slice() {
                 [] => "nothing was queued".to_owned(),
@@ -104,7 +104,6 @@ pub async fn offer(client: &mut Client, force: bool, dry_run: bool, batches: &mu
             };
             Failure { message: format!("{}\n{said}", failure.message), ..failure }
         })?;
-        let reply = reply.into_inner();
         if reply.experiments.len() != batch.specs.len() {
             let (said, asked) = (reply.experiments.len(), batch.specs.len());
             return Err(Failure::refused(format!(

@@ -116,7 +116,7 @@ async fn coordinator(
 /// A connection over which the coordinator has answered.
 async fn answer(context: &Context) -> Result<Client> {
     let mut client = Client::connect(context).await?;
-    let little = StatusRequest { selectors: Vec::new(), limit: 1 };
+    let little = StatusRequest { limit: 1, ..StatusRequest::default() };
     client.rpc.status(little).await.map_err(|status| client.failure(&status))?;
     Ok(client)
 }

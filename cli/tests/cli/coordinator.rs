@@ -69,7 +69,7 @@ impl Pool {
     fn status(&self, selectors: &[String]) -> Result<StatusReply, Status> {
         let experiments = self.select(selectors)?;
         let coordinator = cnx_proto::v1::Coordinator { workers: 1, free_slots: 1, ..Default::default() };
-        Ok(StatusReply { coordinator: Some(coordinator), experiments })
+        Ok(StatusReply { coordinator: Some(coordinator), experiments, ..StatusReply::default() })
     }
 
     fn select(&self, selectors: &[String]) -> Result<Vec<Experiment>, Status> {
@@ -186,6 +186,18 @@ impl Experiments for Pool {
         Ok(Response::new(reply))
     }
 
+    async fn submit_many(
+        &self,
+        request: Request<tonic::Streaming<SubmitRequest>>,
+    ) -> Result<Response<SubmitReply>, Status> {
+        let mut parts = request.into_inner();
+        let mut whole = parts.message().await?.unwrap_or_default();
+        while let Some(part) = parts.message().await? {
+            whole.experiments.extend(part.experiments);
+        }
+        self.submit(Request::new(whole)).await
+    }
+
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
         self.status(&request.get_ref().selectors).map(Response::new)
     }
@@ -274,7 +286,7 @@ impl Experiments for Pool {
     }
 
     async fn results(&self, _request: Request<ResultsRequest>) -> Result<Response<ResultsReply>, Status> {
-        Ok(Response::new(ResultsReply { rows: self.results.lock().unwrap().clone() }))
+        Ok(Response::new(ResultsReply { rows: self.results.lock().unwrap().clone(), more: 0 }))
     }
 
     async fn list_workers(

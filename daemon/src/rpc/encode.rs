@@ -7,12 +7,17 @@ use cnx_proto::v1::{self, Experiment, State, StatusReply, StatusRequest};
 
 use crate::coordinator::Coordinator;
 use crate::pool::{Pool, Summary};
+use crate::store::{Page, Part, Selection};
+
+use super::page;
 
 /// The coordinator, its queue, and the selected experiments.
 pub async fn status(coordinator: &Coordinator, request: &StatusRequest) -> Result<StatusReply, Status> {
     let store = &coordinator.store;
     let selection = store.select(&request.selectors).await?;
-    let mut experiments = store.status(&selection, request.limit).await?;
+    let part = request.after.map_or(Part::Before(request.before), Part::After);
+    let mut page = store.page(&selection, part, request.limit).await?;
+    let mut experiments = store.status(&Selection::Ids(std::mem::take(&mut page.ids)), 0).await?;
     let counts = store.counts().await?;
     let now_ms = coordinator.chance.now_ms();
     let summary = {
@@ -23,6 +28,10 @@ pub async fn status(coordinator: &Coordinator, request: &StatusRequest) -> Resul
         }
         summary
     };
+    page::fit(&mut experiments, part, |left_out| {
+        let unfinished = left_out.iter().filter(|e| !e.state().is_final()).count();
+        page.left_out(left_out.len() as u64, unfinished as u64);
+    });
     let coordinator = v1::Coordinator {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         address: coordinator.address.to_string(),
@@ -33,7 +42,8 @@ pub async fn status(coordinator: &Coordinator, request: &StatusRequest) -> Resul
         queued: counts.queued,
         running: counts.running,
     };
-    Ok(StatusReply { coordinator: Some(coordinator), experiments })
+    let Page { more, more_unfinished, .. } = page;
+    Ok(StatusReply { coordinator: Some(coordinator), experiments, more, more_unfinished })
 }
 
 /// Adds what only memory knows: progress of what runs, and why the rest waits.

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use cnx_proto::Spec;
 use cnx_proto::v1::experiments_server::Experiments;
 use cnx_proto::v1::{
     ChangeReply, DescribeRequest, ExperimentDetail, ListWorkersReply, ListWorkersRequest, LogLine,
@@ -13,10 +12,10 @@ use cnx_proto::v1::{
     SubmitRequest,
 };
 
-use super::error::{self, finished};
-use super::{encode, follow};
+use super::error::finished;
+use super::{encode, follow, page, submit};
 use crate::coordinator::Coordinator;
-use crate::store::{NewExperiment, Selection, Submission};
+use crate::store::{Part, Selection};
 
 /// The service `Experiments`.
 #[derive(Debug)]
@@ -36,18 +35,11 @@ type Reply<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl Experiments for Service {
     async fn submit(&self, request: Request<SubmitRequest>) -> Reply<SubmitReply> {
-        let coordinator = Arc::clone(&self.coordinator);
-        let request = request.into_inner();
-        let submission = tokio::task::spawn_blocking(move || submission(&request))
-            .await
-            .map_err(|e| Status::internal(format!("a defect in cnxd: {e}")))??;
-        finished(async move {
-            let experiments = coordinator.store.submit(submission, coordinator.chance.now()).await?;
-            let free_slots = coordinator.pool().summary().free_slots;
-            coordinator.ring();
-            Ok(Response::new(SubmitReply { experiments, free_slots }))
-        })
-        .await
+        submit::one(Arc::clone(&self.coordinator), request.into_inner()).await
+    }
+
+    async fn submit_many(&self, request: Request<Streaming<SubmitRequest>>) -> Reply<SubmitReply> {
+        submit::many(Arc::clone(&self.coordinator), request.into_inner()).await
     }
 
     async fn status(&self, request: Request<StatusRequest>) -> Reply<StatusReply> {
@@ -120,9 +112,13 @@ impl Experiments for Service {
     }
 
     async fn results(&self, request: Request<ResultsRequest>) -> Reply<ResultsReply> {
-        let store = &self.coordinator.store;
-        let selection = store.select(&request.get_ref().selectors).await?;
-        Ok(Response::new(ResultsReply { rows: store.results(&selection).await? }))
+        let (store, request) = (&self.coordinator.store, request.get_ref());
+        let selection = store.select(&request.selectors).await?;
+        let part = Part::After(request.after);
+        let mut page = store.page(&selection, part, 0).await?;
+        let mut rows = store.results(&Selection::Ids(std::mem::take(&mut page.ids))).await?;
+        page::fit(&mut rows, part, |left_out| page.left_out(left_out.len() as u64, 0));
+        Ok(Response::new(ResultsReply { rows, more: page.more }))
     }
 
     async fn list_workers(&self, _: Request<ListWorkersRequest>) -> Reply<ListWorkersReply> {
@@ -140,32 +136,4 @@ impl Experiments for Service {
         drop(pool);
         Ok(Response::new(ListWorkersReply { workers }))
     }
-}
-
-/// Validates every spec again, and tells every problem of every one: nothing reaches the queue unchecked.
-fn submission(request: &SubmitRequest) -> Result<Submission, Status> {
-    let mut experiments = Vec::with_capacity(request.experiments.len());
-    let mut problems = Vec::new();
-    for (index, new) in request.experiments.iter().enumerate() {
-        match Spec::from_json(&new.spec_json) {
-            Ok(spec) => experiments.push(NewExperiment::from(&spec)),
-            Err(found) => {
-                problems.extend(found.lines().map(|line| format!("experiment {}: {line}", index + 1)));
-            }
-        }
-    }
-    if request.experiments.is_empty() {
-        problems.push("a submission needs at least one experiment".to_owned());
-    }
-    if !request.sweep.is_empty() && !cnx_proto::validate::is_name(&request.sweep) {
-        problems.push(format!(
-            "a sweep's name is made of letters, digits and . _ + = - (not only digits), found {:?}",
-            request.sweep
-        ));
-    }
-    if !problems.is_empty() {
-        return Err(Status::invalid_argument(error::list("nothing was queued:", &problems)));
-    }
-    let sweep = Some(request.sweep.clone()).filter(|name| !name.is_empty());
-    Ok(Submission { experiments, sweep, force: request.force, dry_run: request.dry_run })
 }

@@ -21,6 +21,8 @@ mod encode;
 mod error;
 pub mod experiments;
 mod follow;
+mod page;
+mod submit;
 mod workers;
 
 /// A connection that answers no ping for so long is gone (a pulled cable says nothing).

@@ -19,6 +19,10 @@ pub struct Counts {
     pub running: u64,
 }
 
+/// Records of one kind in an answer, the newest; an experiment has far fewer unless something goes round in circles.
+const MOST_RECORDS: u32 = 1000;
+const MOST_EPOCHS: u32 = 20_000;
+
 /// What the database knows of an experiment besides its curve.
 #[derive(Debug)]
 pub struct Records {
@@ -309,12 +313,14 @@ fn decode<M: Message + Default>(bytes: Vec<u8>) -> Result<M> {
 async fn attempts(readers: &SqlitePool, id: u64) -> Result<Vec<Attempt>> {
     let rows = sqlx::query(
         "SELECT attempt, worker, started_at_ms, ended_at_ms, resumed_at_epoch, environment, outcome, message
-         FROM attempts WHERE experiment = ? ORDER BY attempt",
+         FROM attempts WHERE experiment = ? ORDER BY attempt DESC LIMIT ?",
     )
     .bind(sql(id))
+    .bind(MOST_RECORDS)
     .fetch_all(readers)
     .await?;
     rows.iter()
+        .rev()
         .map(|row| {
             let environment: Option<Vec<u8>> = row.try_get("environment")?;
             Ok(Attempt {
@@ -333,19 +339,21 @@ async fn attempts(readers: &SqlitePool, id: u64) -> Result<Vec<Attempt>> {
 
 async fn epochs(readers: &SqlitePool, id: u64) -> Result<Vec<EpochMetrics>> {
     let rows: Vec<Vec<u8>> =
-        sqlx::query_scalar("SELECT metrics FROM epochs WHERE experiment = ? ORDER BY epoch")
+        sqlx::query_scalar("SELECT metrics FROM epochs WHERE experiment = ? ORDER BY epoch DESC LIMIT ?")
             .bind(sql(id))
+            .bind(MOST_EPOCHS)
             .fetch_all(readers)
             .await?;
-    rows.into_iter().map(decode).collect()
+    rows.into_iter().rev().map(decode).collect()
 }
 
 async fn artifacts(readers: &SqlitePool, id: u64) -> Result<Vec<Artifact>> {
     let rows: Vec<(String, String, String, i64, u32)> = sqlx::query_as(
         "SELECT kind, name, sha256, bytes, epoch FROM artifacts
-         WHERE experiment = ? AND NOT deleted ORDER BY epoch, name",
+         WHERE experiment = ? AND NOT deleted ORDER BY epoch DESC, name DESC LIMIT ?",
     )
     .bind(sql(id))
+    .bind(MOST_RECORDS)
     .fetch_all(readers)
     .await?;
     let encode = |(kind, name, sha256, bytes, epoch): (String, _, _, _, _)| Artifact {
@@ -356,17 +364,19 @@ async fn artifacts(readers: &SqlitePool, id: u64) -> Result<Vec<Artifact>> {
         epoch,
         deleted: Vec::new(),
     };
-    Ok(rows.into_iter().map(encode).collect())
+    Ok(rows.into_iter().rev().map(encode).collect())
 }
 
 async fn events(readers: &SqlitePool, id: u64) -> Result<Vec<Event>> {
-    let rows: Vec<(i64, u32, String)> =
-        sqlx::query_as("SELECT at_ms, attempt, what FROM events WHERE experiment = ? ORDER BY id")
-            .bind(sql(id))
-            .fetch_all(readers)
-            .await?;
+    let rows: Vec<(i64, u32, String)> = sqlx::query_as(
+        "SELECT at_ms, attempt, what FROM events WHERE experiment = ? ORDER BY id DESC LIMIT ?",
+    )
+    .bind(sql(id))
+    .bind(MOST_RECORDS)
+    .fetch_all(readers)
+    .await?;
     let encode = |(at_ms, attempt, what)| Event { at_ms: unsigned(Some(at_ms)), attempt, what };
-    Ok(rows.into_iter().map(encode).collect())
+    Ok(rows.into_iter().rev().map(encode).collect())
 }
 
 async fn figures(readers: &SqlitePool, id: u64) -> Result<Option<Figures>> {

@@ -1,8 +1,10 @@
 //! Who is meant: IDs, names, sweep names and "last", all together.
 
+use std::collections::HashSet;
+
 use sqlx::SqlitePool;
 
-use super::{Result, Store, StoreError, sql, unsigned};
+use super::{Result, Store, StoreError, unsigned};
 
 /// Which experiments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,8 +34,14 @@ impl Store {
         if selectors.is_empty() {
             return Ok(Selection::All);
         }
-        let mut ids = Vec::new();
-        for selector in selectors {
+        // Thousands of IDs at once are common (`--wait` on a sweep): one query for all of them.
+        let (numbers, names): (Vec<&String>, Vec<&String>) = selectors.iter().partition(|s| is_number(s));
+        let mut ids = known(&self.readers, &numbers).await?;
+        if let Some(missing) = numbers.iter().find(|number| !ids.contains(&id(number))) {
+            return Err(StoreError::NotFound(self.unknown(missing).await?));
+        }
+        let mut ids: Vec<u64> = ids.drain().collect();
+        for selector in names {
             let found = find(&self.readers, selector).await?;
             if found.is_empty() {
                 return Err(StoreError::NotFound(self.unknown(selector).await?));
@@ -72,7 +80,7 @@ impl Store {
         let Some(newest) = newest else {
             return Ok(format!("there is no experiment {selector:?}: nothing was submitted yet"));
         };
-        if selector.chars().all(|c| c.is_ascii_digit()) {
+        if is_number(selector) {
             return Ok(format!("there is no experiment {selector}; the newest is {newest}"));
         }
         let names: Vec<String> = sqlx::query_scalar(
@@ -89,13 +97,33 @@ impl Store {
     }
 }
 
+/// Names never read as IDs (`cnx_proto::validate::is_name`).
+fn is_number(selector: &str) -> bool {
+    !selector.is_empty() && selector.chars().all(|c| c.is_ascii_digit())
+}
+
+/// Beyond the numbers that there are: none's.
+fn id(number: &str) -> u64 {
+    number.parse().unwrap_or(u64::MAX)
+}
+
+/// Those of these IDs that there are.
+async fn known(readers: &SqlitePool, numbers: &[&String]) -> Result<HashSet<u64>> {
+    let ids: Vec<u64> = numbers.iter().map(|number| id(number)).collect();
+    if ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let found: Vec<i64> =
+        sqlx::query_scalar("SELECT id FROM experiments WHERE id IN (SELECT value FROM json_each(?))")
+            .bind(Selection::json(&ids))
+            .fetch_all(readers)
+            .await?;
+    Ok(found.into_iter().map(|id| unsigned(Some(id))).collect())
+}
+
 async fn find(readers: &SqlitePool, selector: &str) -> Result<Vec<u64>> {
     let ids: Vec<i64> = if selector == "last" {
         sqlx::query_scalar("SELECT id FROM experiments ORDER BY id DESC LIMIT 1").fetch_all(readers).await?
-    } else if !selector.is_empty() && selector.chars().all(|c| c.is_ascii_digit()) {
-        // Names never read as IDs (cnx_proto::validate::is_name).
-        let id = selector.parse().map(sql).unwrap_or(0);
-        sqlx::query_scalar("SELECT id FROM experiments WHERE id = ?").bind(id).fetch_all(readers).await?
     } else {
         sqlx::query_scalar(
             "SELECT id FROM experiments WHERE name = ?1

@@ -98,13 +98,13 @@ impl Daemon {
     }
 
     pub async fn show(&self, id: u64) -> Experiment {
-        let request = StatusRequest { selectors: vec![id.to_string()], limit: 0 };
+        let request = StatusRequest { selectors: vec![id.to_string()], ..Default::default() };
         self.people().status(request).await.unwrap().into_inner().experiments.remove(0)
     }
 
     /// Waits, by watching, until the experiment is as wanted.
     pub async fn until(&self, id: u64, wanted: impl Fn(&Experiment) -> bool) -> Experiment {
-        let request = StatusRequest { selectors: vec![id.to_string()], limit: 0 };
+        let request = StatusRequest { selectors: vec![id.to_string()], ..Default::default() };
         let mut watch = self.people().watch(request).await.unwrap().into_inner();
         soon("an experiment to change", async {
             loop {

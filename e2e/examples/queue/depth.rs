@@ -66,7 +66,7 @@ pub async fn measure(plan: &Plan, figures: &mut Figures) {
 async fn ask(cnxd: &mut Cnxd) -> Answers {
     let mut people = cnxd.people().await;
     let newest = StatusRequest { limit: 50, ..StatusRequest::default() };
-    let last = ResultsRequest { selectors: vec!["last".to_owned()] };
+    let last = ResultsRequest { selectors: vec!["last".to_owned()], ..Default::default() };
     let (mut status, mut results) = (Vec::new(), Vec::new());
     for _ in 0..ASKED {
         let started = Instant::now();

@@ -8,7 +8,6 @@ mod table;
 
 use std::io::Write;
 
-use cnx_proto::v1::ResultsRequest;
 use serde_json::{Map, Value, json};
 
 pub use self::published::Name as TableName;
@@ -23,8 +22,7 @@ use crate::term::screen;
 pub async fn run(context: &Context, args: &ResultsArgs) -> Result {
     let mut client = Client::connect(context).await?;
     let selectors = args.selectors.iter().chain(&args.sweep).cloned().collect();
-    let reply = client.rpc.results(ResultsRequest { selectors }).await;
-    let results = reply.map_err(|status| client.failure(&status))?.into_inner().rows;
+    let results = client.results(selectors).await?;
     if let Some(name) = args.table {
         return published::print(context, args, name, &results);
     }
