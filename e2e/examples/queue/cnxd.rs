@@ -75,6 +75,14 @@ impl Cnxd {
         (of("VmRSS:"), of("VmHWM:"))
     }
 
+    /// Processor time that it took so far, in seconds.
+    pub fn cpu_s(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        // After the name in brackets: state, ten more, then the ticks of 10 ms in user mode and in the kernel's.
+        let ticks = stat.rsplit(')').next().unwrap().split_whitespace().skip(11).take(2);
+        ticks.map(|n| n.parse::<f64>().unwrap()).sum::<f64>() / 100.0
+    }
+
     /// Queues new experiments, numbered from `first`; the last belongs to a sweep of a few.
     pub async fn submit(&self, first: usize, count: usize) {
         let mut people = self.people().await;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use cnx_proto::v1::{ResultsRequest, StatusRequest};
 
-use crate::agents::{Agents, News};
+use crate::agents::{Agents, News, Work};
 use crate::figures::{Better, Figures, quantile};
 use crate::{Cnxd, Plan};
 
@@ -84,7 +84,7 @@ async fn ask(cnxd: &mut Cnxd) -> Answers {
 
 /// How long a worker waits for its next experiment, from the one before, in ms.
 async fn next_assignments(cnxd: &Cnxd) -> Vec<f64> {
-    let mut agents = Agents::connect(cnxd, "single", 1).await;
+    let mut agents = Agents::connect(cnxd, "single", 1, Work::Noop).await;
     let mut waits = Vec::new();
     let mut before: Option<Instant> = None;
     while waits.len() < LEASED {

@@ -1,7 +1,8 @@
 //! How fast the queue is: `make bench-queue`. A real `cnxd` on a folder of this disk, the real `cnx`, and simulated workers
 //! that speak the real protocol, each over a connection of its own; beside them Pueue and raw SQLite in the same run.
 //!
-//! Read on in [`noops`] (experiments that do nothing), [`depth`] (the same questions at ever more rows), [`peers`].
+//! Read on in [`noops`] (experiments that do nothing), [`stream`] (workers that report without end), [`depth`] (the same
+//! questions at ever more rows), [`peers`].
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod agents;
@@ -10,6 +11,7 @@ mod depth;
 mod figures;
 mod noops;
 mod peers;
+mod stream;
 mod submit;
 
 use std::path::PathBuf;
@@ -54,6 +56,7 @@ async fn main() {
     submit::measure(&plan, pueue.as_ref(), sqlite, &mut figures).await;
     noops::measure(&plan, pueue.as_ref(), sqlite, &mut figures).await;
     drop(pueue);
+    stream::measure(&plan, &mut figures).await;
     depth::measure(&plan, &mut figures).await;
     figures.write(&plan.folder.join("queue.json"));
 }

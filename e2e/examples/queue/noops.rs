@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::agents::{Agents, News};
+use crate::agents::{Agents, News, Work};
 use crate::cnxd::request;
 use crate::figures::{Better, Figures, quantile};
 use crate::peers::Pueue;
@@ -14,7 +14,7 @@ const SINGLES: usize = 500;
 
 pub async fn measure(plan: &Plan, pueue: Option<&Pueue>, sqlite: f64, figures: &mut Figures) {
     let cnxd = Cnxd::start(&plan.folder).await;
-    let mut agents = Agents::connect(&cnxd, "agent", plan.workers).await;
+    let mut agents = Agents::connect(&cnxd, "agent", plan.workers, Work::Noop).await;
     let of = format!("over {} connected workers", plan.workers);
 
     let waits = waits(&cnxd, &mut agents).await;
