@@ -1,5 +1,7 @@
 //! The command line itself: verbs, flags, help texts. What a verb does is in the file of its name.
 
+mod queue;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
@@ -9,6 +11,8 @@ use crate::source::Which;
 use crate::verbs::data::DataVerb;
 use crate::verbs::export::Format;
 use crate::verbs::results::TableName;
+
+pub use queue::{CancelArgs, ExplainArgs, PauseArgs, PriorityArgs, ResumeArgs, RetryArgs, WaitArgs};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -21,10 +25,11 @@ Examples:
 
 Exit codes:
   0  fine
-  1  failed or refused (with --wait: an experiment did not succeed)
+  1  failed or refused (wait, --wait: an experiment did not succeed)
   2  wrong usage, or a config with problems
   3  the coordinator cannot be reached
   4  not authorised: no token, or a wrong one
+  5  wait: the time given with --timeout was over first
 
 Environment:
   CNX_STATE    state folder (else $XDG_STATE_HOME/cnx, else ~/.local/state/cnx)
@@ -63,8 +68,13 @@ pub enum Verb {
     Submit(SubmitArgs),
     Status(StatusArgs),
     Logs(LogsArgs),
+    Explain(ExplainArgs),
+    Wait(WaitArgs),
     Cancel(CancelArgs),
     Retry(RetryArgs),
+    Pause(PauseArgs),
+    Resume(ResumeArgs),
+    Priority(PriorityArgs),
     Results(ResultsArgs),
     Workers(WorkersArgs),
     Inspect(InspectArgs),
@@ -90,6 +100,8 @@ Examples:
   cnx submit configs/condensenet-86.toml
   cnx submit configs/condensenet-86.toml --set train.seed=3 --set train.epochs=10
   cnx submit configs/sweeps/cifar10.toml --dry-run
+  cnx submit configs/condensenet-86.toml --priority 10 --preempt
+  cnx submit configs/condensenet-182.toml --after cifar10
   cnx submit configs/sweeps/demo.toml --wait && cnx results demo")]
 pub struct SubmitArgs {
     /// Config or sweep files (TOML)
@@ -104,6 +116,17 @@ pub struct SubmitArgs {
     /// Queue even what is identical to an existing experiment
     #[arg(long)]
     pub force: bool,
+    /// Higher goes first; equals take turns, sweep by sweep, and within a sweep the oldest goes first
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    pub priority: i32,
+    /// Where no slot is free, take that of a running experiment of lower priority: it is checkpointed, goes back to
+    /// the queue, and loses no try
+    #[arg(long)]
+    pub preempt: bool,
+    /// Run only once all of these succeeded (IDs, names, sweep names, or `last`); may be repeated. If one of them fails or
+    /// is cancelled, these fail too, and `cnx retry` of that one brings them back
+    #[arg(long, value_name = "SELECTOR")]
+    pub after: Vec<String>,
     /// Wait until all are final; exit 0 only if all succeeded
     #[arg(long, conflicts_with = "dry_run")]
     pub wait: bool,
@@ -157,36 +180,6 @@ pub struct LogsArgs {
     /// Put the time (UTC) before each line
     #[arg(short, long)]
     pub time: bool,
-}
-
-/// Cancel experiments that wait or run
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  cnx cancel 12 13
-  cnx cancel cifar10     a whole sweep")]
-pub struct CancelArgs {
-    /// IDs, names, sweep names, or `last`
-    #[arg(required = true, value_name = "SELECTOR")]
-    pub selectors: Vec<String>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Queue anew what failed or was cancelled; it goes on from its checkpoints
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  cnx retry 12
-  cnx retry cifar10     all of a sweep that failed or was cancelled")]
-pub struct RetryArgs {
-    /// IDs, names, sweep names, or `last`
-    #[arg(required = true, value_name = "SELECTOR")]
-    pub selectors: Vec<String>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// The result table: measured beside published

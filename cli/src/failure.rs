@@ -18,6 +18,8 @@ pub enum Code {
     Unreachable = 3,
     /// No token, or a wrong one.
     Unauthorised = 4,
+    /// The time given was over first.
+    TimedOut = 5,
 }
 
 /// A verb's failure. An empty message means that all has been said.

@@ -16,7 +16,8 @@ use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::source::{self, Source};
 use crate::verbs::status::{self, Display};
-use crate::verbs::submit::{self, Batch};
+use crate::verbs::submit::{self, Batch, Terms};
+use crate::view;
 
 /// A model as a job names it, and what is known of it.
 pub struct Given {
@@ -114,17 +115,18 @@ pub async fn queue(
 ) -> Result<Option<ExperimentDetail>> {
     let mut client = Client::connect(context).await?;
     let mut batches = [Batch::new(None, vec![job])];
-    submit::offer(&mut client, args.force, false, &mut batches).await?;
+    let terms = Terms { force: args.force, ..Terms::default() };
+    submit::offer(&mut client, &terms, &mut batches).await?;
     if !args.wait {
         submit::show(context, &batches, false, json)?;
         return Ok(None);
     }
     let [batch] = &batches;
     batch.submitted().for_each(|one| context.talk(queued(one)));
-    let ids: Vec<u64> = batch.submitted().map(|one| one.id).collect();
+    let ids: Vec<String> = batch.submitted().map(|one| one.id.to_string()).collect();
     let display = (!json && !context.is_quiet()).then(Display::beside_data);
     status::wait(context, &ids, display).await?;
-    let request = DescribeRequest { selector: ids.first().map(u64::to_string).unwrap_or_default() };
+    let request = DescribeRequest { selector: ids.first().cloned().unwrap_or_default() };
     let detail = client.rpc.describe(request).await.map_err(|status| client.failure(&status))?;
     Ok(Some(detail.into_inner()))
 }
@@ -132,7 +134,12 @@ pub async fn queue(
 fn queued(one: &Submitted) -> String {
     match one.existing {
         true => {
-            format!("{} is there already as {} ({}); --force does it again", one.name, one.id, one.state())
+            format!(
+                "{} is there already as {} ({}); --force does it again",
+                one.name,
+                one.id,
+                view::word(one.state())
+            )
         }
         false => format!("queued {} as {}", one.name, one.id),
     }

@@ -3,7 +3,7 @@
 
 use cnx_proto::v1::{
     Artifact, ArtifactKind, Attempt, Coordinator, Environment, EpochMetrics, Errors, Event, Experiment,
-    ExperimentDetail, FailureClass, Figures, Phase, Progress, State, WorkerInfo,
+    ExperimentDetail, FailureClass, Figures, Phase, Progress, State, StopReason, WorkerInfo,
 };
 use serde_json::{Value, json};
 
@@ -32,6 +32,7 @@ pub fn coordinator(c: &Coordinator) -> Value {
     json!({
         "version": c.version, "address": c.address, "started_at_ms": c.started_at_ms, "workers": c.workers,
         "busy_slots": c.busy_slots, "free_slots": c.free_slots, "queued": c.queued, "running": c.running,
+        "paused": c.paused, "queue_paused_since_ms": some(c.queue_paused_since_ms),
     })
 }
 
@@ -44,7 +45,12 @@ pub fn experiment(e: &Experiment) -> Value {
         "epochs_done": e.epochs_done, "top1_error": e.top1_error, "progress": e.progress.as_ref().map(progress),
         "resumed_at_epoch": e.resumed_at_epoch, "message": text(&e.message), "cancelling": e.cancelling,
         "failure": (failure != FailureClass::Unspecified).then(|| failure.label()),
-        "sweeps": e.sweeps, "waits_until_ms": some(e.waits_until_ms),
+        "sweeps": e.sweeps, "waits_until_ms": some(e.waits_until_ms), "priority": e.priority, "after": e.after,
+        "stopping": match e.stopping() {
+            StopReason::Paused => Some("paused"),
+            StopReason::Preempted => Some("preempted"),
+            _ => None,
+        },
     })
 }
 
@@ -69,7 +75,7 @@ pub fn detail(d: &ExperimentDetail) -> Value {
     })
 }
 
-fn attempt(a: &Attempt) -> Value {
+pub fn attempt(a: &Attempt) -> Value {
     json!({
         "attempt": a.attempt, "worker": a.worker, "started_at_ms": a.started_at_ms,
         "ended_at_ms": some(a.ended_at_ms), "resumed_at_epoch": a.resumed_at_epoch,
@@ -92,7 +98,7 @@ pub fn artifact(a: &Artifact) -> Value {
     json!({ "kind": kind.label(), "name": a.name, "sha256": a.sha256, "bytes": a.bytes, "epoch": a.epoch })
 }
 
-fn event(e: &Event) -> Value {
+pub fn event(e: &Event) -> Value {
     json!({ "at_ms": e.at_ms, "attempt": some(e.attempt.into()), "what": e.what })
 }
 
@@ -118,7 +124,8 @@ pub fn worker(w: &WorkerInfo) -> Value {
     let lease = |l: &cnx_proto::v1::Lease| json!({ "experiment": l.experiment, "attempt": l.attempt });
     json!({
         "name": w.name, "connected": w.connected, "last_seen_ms": w.last_seen_ms, "host": w.host,
-        "device": w.device, "slots": w.slots, "version": w.version,
+        "device": w.device, "slots": w.slots, "version": w.version, "memory_gib": w.memory_gib,
+        "labels": w.labels,
         "leases": w.leases.iter().map(lease).collect::<Vec<_>>(),
     })
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anstyle::Style;
 use cnx_proto::Spec;
-use cnx_proto::v1::{Coordinator, Experiment, Phase, Progress, State, StatusReply};
+use cnx_proto::v1::{Coordinator, Experiment, Phase, Progress, State, StatusReply, StopReason};
 use unicode_width::UnicodeWidthStr;
 
 use crate::term::escape::printable;
@@ -21,6 +21,7 @@ const COLUMNS: &[Column] = &[
     Column("EXPERIMENT", Left, 0),
     Column("SEED", Right, 0),
     Column("STATE", Left, 0),
+    Column("PRIORITY", Right, 2),
     Column("PROGRESS", Left, 0),
     Column("TOP-1 ERR", Right, 1),
     Column("PUBLISHED", Right, 3),
@@ -41,9 +42,12 @@ pub fn headline(c: &Coordinator, now_ms: u64, width: Option<usize>) -> String {
     };
     let workers = count(c.workers as usize, "worker");
     let (running, queued) = (thousands(c.running), thousands(c.queued));
+    let paused = if c.paused > 0 { format!(", {} paused", thousands(c.paused)) } else { String::new() };
+    // First of all: whoever wonders why nothing starts finds it here.
+    let held = if c.queue_paused_since_ms > 0 { "QUEUE PAUSED (cnx resume --queue); " } else { "" };
     let line = |up: &str| {
         format!(
-            "coordinator {}{up}; {workers}{slots}; {running} running, {queued} queued",
+            "{held}coordinator {}{up}; {workers}{slots}; {running} running, {queued} queued{paused}",
             printable(address)
         )
     };
@@ -83,12 +87,13 @@ fn row(e: &Experiment, spec: Option<&Spec>, show_seed: bool, now_ms: u64) -> Vec
         training.filter(|p| p.images_per_s >= 1.0).map(|p| thousands(p.images_per_s as u64) + " img/s");
     let condensed = training.filter(|p| p.condensing_stages > 0);
     let eta = training.zip(spec).and_then(|(p, s)| eta_ms(p, s.train.batch_size));
-    let hint = if e.state() == State::Failed { format!("cnx status {}", e.id) } else { String::new() };
+    let hint = if e.state() == State::Failed { format!("cnx explain {}", e.id) } else { String::new() };
     vec![
         e.id.to_string().into(),
         printable(&e.name).into_owned().into(),
         seed.unwrap_or_default().into(),
         Cell::new(state, style),
+        if e.priority == 0 { String::new() } else { e.priority.to_string() }.into(),
         progress(e, spec, now_ms),
         e.top1_error.map(error).unwrap_or_default().into(),
         Cell::new(published.map(error).unwrap_or_default(), DIM),
@@ -117,15 +122,29 @@ fn phase(p: &Progress) -> Phase {
 pub fn state(e: &Experiment) -> (String, Style) {
     match e.state() {
         State::Running if e.cancelling => ("cancelling".to_owned(), DOUBT),
+        State::Running if e.stopping() == StopReason::Paused => ("pausing".to_owned(), DOUBT),
+        State::Running if e.stopping() == StopReason::Preempted => ("preempted".to_owned(), DOUBT),
         State::Running => {
             let phase = live(e).map(phase).filter(|&p| p != Phase::Unspecified);
             (phase.map_or_else(|| "starting".to_owned(), Phase::label), BUSY)
         }
-        State::Succeeded => ("done".to_owned(), GOOD),
-        State::Failed => ("failed".to_owned(), BAD),
-        State::Cancelled => ("cancelled".to_owned(), DOUBT),
-        State::Queued => ("queued".to_owned(), DIM),
-        State::Unspecified => ("?".to_owned(), DOUBT),
+        other => {
+            let style = match other {
+                State::Succeeded => GOOD,
+                State::Failed => BAD,
+                State::Queued => DIM,
+                _ => DOUBT,
+            };
+            (word(other), style)
+        }
+    }
+}
+
+/// A state as people read it everywhere.
+pub fn word(state: State) -> String {
+    match state {
+        State::Succeeded => "done".to_owned(),
+        other => other.label(),
     }
 }
 
@@ -143,7 +162,8 @@ fn progress(e: &Experiment, spec: Option<&Spec>, now_ms: u64) -> Cell {
             let text = if message.is_empty() { again } else { format!("{message}; {again}") };
             Cell::new(cut(&text, LONGEST_MESSAGE), DIM)
         }
-        State::Queued => Cell::new(message, DIM),
+        State::Paused if e.epochs_done > 0 => Cell::new(format!("{done}; {message}"), DIM),
+        State::Queued | State::Paused => Cell::new(message, DIM),
         State::Failed => Cell::new(message, BAD),
         State::Running => match live(e).filter(|p| p.steps > 0) {
             Some(p) => {
@@ -193,7 +213,8 @@ pub fn most_relevant(experiments: &[Experiment], rows: usize) -> Vec<Experiment>
         State::Running => 0,
         State::Failed => 1,
         State::Queued => 2,
-        _ => 3,
+        State::Paused => 3,
+        _ => 4,
     };
     // Of what waits the oldest is next; of the rest the newest is of interest.
     chosen.sort_by_key(|e| (rank(e), if e.state() == State::Queued { e.id } else { u64::MAX - e.id }));
@@ -223,7 +244,7 @@ pub fn frame(reply: &StatusReply, now_ms: u64, (width, height): (usize, usize)) 
 }
 
 /// What of an experiment is worth a line when it changes.
-type Seen = (i32, u32, u32, bool);
+type Seen = (i32, u32, u32, bool, i32);
 
 /// Turns updates into a line a change, for logs and pipes.
 #[derive(Default)]
@@ -236,7 +257,7 @@ impl Changes {
     pub fn lines(&mut self, reply: &StatusReply) -> Vec<String> {
         let mut lines = Vec::new();
         for e in &reply.experiments {
-            let seen = (e.state, e.attempt, e.epochs_done, e.cancelling);
+            let seen = (e.state, e.attempt, e.epochs_done, e.cancelling, e.stopping);
             if self.seen.insert(e.id, seen) != Some(seen) {
                 lines.push(change(e));
             }
@@ -246,8 +267,9 @@ impl Changes {
 }
 
 fn change(e: &Experiment) -> String {
+    let stopping = e.cancelling || e.stopping() != StopReason::Unspecified;
     let (state, _) =
-        if e.state() == State::Running && !e.cancelling { ("running".to_owned(), BUSY) } else { state(e) };
+        if e.state() == State::Running && !stopping { ("running".to_owned(), BUSY) } else { state(e) };
     let mut line = format!("{} {}: {state}", e.id, printable(&e.name));
     if e.attempt > 1 {
         line.push_str(&format!(", attempt {}", attempt(e)));
@@ -353,7 +375,7 @@ mod tests {
                 " 1  condensenet-50  done    300/300                               6.31       6.22                                             1",
                 " 2  condensenet-74  train   ████████▌    214/300                  7.02       5.28  0.123        3/3  8,140 img/s  8 min 48 s  2, resumed at 180",
                 " 3  condensenet-86  queued  next free GPU                                    5.06",
-                " 4  condensenet-98  failed  NaN loss at step 4,113\\u{1b}[2J                  4.83                                             1                  cnx status 4",
+                " 4  condensenet-98  failed  NaN loss at step 4,113\\u{1b}[2J                  4.83                                             1                  cnx explain 4",
             ]
         );
     }
@@ -391,6 +413,22 @@ mod tests {
         assert!(lines.iter().any(|l| l.contains("condensenet-74")), "{lines:?}");
         assert!(lines.iter().any(|l| l == "… and 2 more"), "{lines:?}");
         assert!(lines.len() < 7);
+    }
+
+    #[test]
+    fn what_is_paused_says_so_and_a_paused_queue_says_it_first() {
+        let mut reply = example();
+        let c = reply.coordinator.as_mut().unwrap();
+        (c.paused, c.queue_paused_since_ms) = (1, 5);
+        reply.experiments[2].state = State::Paused as i32;
+        reply.experiments[2].message = "cnx resume lets it go on".into();
+        reply.experiments[2].priority = 5;
+        reply.experiments[1].stopping = StopReason::Paused as i32;
+        let lines = plain(frame(&reply, 11_521_000, (170, 30)));
+        assert!(lines[0].starts_with("QUEUE PAUSED (cnx resume --queue); coordinator"), "{}", lines[0]);
+        assert!(lines[0].ends_with("1 queued, 1 paused"), "{}", lines[0]);
+        assert!(lines[4].contains("condensenet-74  pausing"), "{}", lines[4]);
+        assert!(lines[5].contains("paused          5  cnx resume lets it go on"), "{}", lines[5]);
     }
 
     #[test]

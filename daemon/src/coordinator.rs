@@ -101,7 +101,10 @@ impl Coordinator {
             lease: granted.lease.clone(),
             worker: granted.worker.clone(),
             deadline: self.chance.instant() + self.config.lease_ttl,
-            cancelling: granted.cancelling,
+            stopping: granted.stopping,
+            room_for: None,
+            since_ms: granted.since_ms,
+            standing: granted.standing,
             progress: None,
             ending: false,
         }

@@ -62,17 +62,19 @@ pub async fn run(coordinator: &Coordinator) {
 pub async fn round(coordinator: &Coordinator) -> Result<Option<Instant>, StoreError> {
     end_expired(coordinator).await?;
     while assign(coordinator).await? {}
+    preempt(coordinator).await?;
     let (lease_ends, free_slots) = {
         let pool = coordinator.pool();
         (pool.next_deadline(), pool.summary().free_slots)
     };
-    let backoff_ends = if free_slots == 0 { None } else { next_backoff(coordinator).await? };
+    // Without a free slot a back-off that ends changes something only for what may preempt.
+    let backoff_ends = next_backoff(coordinator, free_slots == 0).await?;
     Ok(lease_ends.into_iter().chain(backoff_ends).min())
 }
 
-async fn next_backoff(coordinator: &Coordinator) -> Result<Option<Instant>, StoreError> {
+async fn next_backoff(coordinator: &Coordinator, preempting: bool) -> Result<Option<Instant>, StoreError> {
     let now_ms = coordinator.chance.now_ms();
-    let next_ms = coordinator.store.next_backoff_ms(now_ms).await?;
+    let next_ms = coordinator.store.next_backoff_ms(now_ms, preempting).await?;
     Ok(next_ms.map(|ms| coordinator.chance.instant() + Duration::from_millis(ms - now_ms)))
 }
 
@@ -108,21 +110,17 @@ fn lost(coordinator: &Coordinator, held: &Held) -> Interrupted {
 
 /// Gives out leases for one transaction's worth of slots; whether there may be more to give.
 async fn assign(coordinator: &Coordinator) -> Result<bool, StoreError> {
-    let free = coordinator.pool().free();
-    if free.is_empty() {
+    let (workers, shares) = {
+        let pool = coordinator.pool();
+        (pool.free(), pool.shares())
+    };
+    if workers.is_empty() {
         return Ok(false);
     }
-    let slots = |gpu_only: bool| {
-        free.iter()
-            .filter(|f| f.gpu || !gpu_only)
-            .map(|f| f.slots)
-            .fold(0, u32::saturating_add)
-            .min(MAX_ROUND)
-    };
     let now = coordinator.chance.now();
-    let candidates = coordinator.store.candidates(slots(false), slots(true), now.ms).await?;
+    let candidates = coordinator.store.candidates(&workers, &shares, now.ms, MAX_ROUND).await?;
     let mut assignments = Vec::new();
-    for found in schedule::assign(&candidates, &free).into_iter().take(MAX_ROUND as usize) {
+    for found in schedule::assign(&candidates, &workers, &shares).into_iter().take(MAX_ROUND as usize) {
         let token = coordinator
             .chance
             .hex(TOKEN_BYTES)
@@ -137,6 +135,33 @@ async fn assign(coordinator: &Coordinator) -> Result<bool, StoreError> {
     send(coordinator, granted).await?;
     coordinator.changed();
     Ok(some)
+}
+
+/// Frees slots for what may preempt and found none.
+async fn preempt(coordinator: &Coordinator) -> Result<(), StoreError> {
+    let now = coordinator.chance.now();
+    let wanting = coordinator.store.preempting(now.ms).await?;
+    if wanting.is_empty() {
+        return Ok(());
+    }
+    let (workers, running) = {
+        let pool = coordinator.pool();
+        (pool.workers(), pool.holdings())
+    };
+    let chosen = schedule::preempt(&wanting, &workers, &running);
+    if chosen.is_empty() {
+        return Ok(());
+    }
+    let experiments: Vec<u64> = chosen.iter().map(|p| p.experiment).collect();
+    let stopping = coordinator.store.preempt(&experiments, now).await?;
+    let mut pool = coordinator.pool();
+    for preemption in chosen.into_iter().filter(|p| stopping.contains(&p.experiment)) {
+        tracing::info!(experiment = preemption.experiment, room_for = preemption.room_for, "preempted");
+        pool.preempt(preemption);
+    }
+    drop(pool);
+    coordinator.changed();
+    Ok(())
 }
 
 /// Tells workers of the leases that are now on disk, and takes back at once what could not be told.

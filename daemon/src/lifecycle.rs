@@ -43,8 +43,17 @@ pub enum State {
         attempt: u32,
         /// Attempts that failed and counted.
         tries: u32,
-        /// Somebody cancelled it; the worker has yet to confirm.
-        cancelling: bool,
+        /// Its worker was told to stop it, and has yet to confirm.
+        stopping: Option<Stopping>,
+    },
+    /// Held back until somebody resumes it.
+    Paused {
+        /// Attempts so far.
+        attempt: u32,
+        /// Attempts that failed and counted.
+        tries: u32,
+        /// How the last attempt ended, if it did not end well.
+        last: Option<Failure>,
     },
     /// Final: it has its figures.
     Succeeded,
@@ -52,6 +61,28 @@ pub enum State {
     Failed(Failure),
     /// Final: somebody cancelled it.
     Cancelled,
+}
+
+/// What becomes of a running experiment once its worker confirms that it stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopping {
+    /// Back to the queue: its slot was wanted, or it was resumed before it had stopped.
+    Yield,
+    /// Paused.
+    Pause,
+    /// Cancelled. Nothing takes this back.
+    Cancel,
+}
+
+impl Stopping {
+    /// What the worker is told.
+    pub fn reason(self) -> v1::StopReason {
+        match self {
+            Stopping::Yield => v1::StopReason::Preempted,
+            Stopping::Pause => v1::StopReason::Paused,
+            Stopping::Cancel => v1::StopReason::Cancelled,
+        }
+    }
 }
 
 /// What can happen to an experiment.
@@ -63,6 +94,14 @@ pub enum Event {
     Ended(Ending),
     /// Somebody asked to cancel it.
     CancelRequested,
+    /// Somebody asked to pause it.
+    PauseRequested,
+    /// Somebody asked to resume it.
+    ResumeRequested,
+    /// A higher priority wants its slot.
+    PreemptRequested,
+    /// One that it was to run after failed or was cancelled.
+    DependencyFailed(Failure),
 }
 
 /// How an attempt ends.
@@ -117,27 +156,52 @@ impl State {
     /// # Errors
     /// When the state does not admit the event: a final state admits none.
     pub fn apply(&self, event: Event, around: Surroundings) -> Result<State, Refusal> {
-        use State::{Cancelled, Failed, Queued, Running, Succeeded};
+        use State::{Cancelled, Failed, Paused, Queued, Running, Succeeded};
+        let stops = |attempt, tries, why| Ok(Running { attempt, tries, stopping: Some(why) });
         match (self, event) {
             (&Queued { attempt, tries, not_before_ms, .. }, Event::Leased)
                 if not_before_ms <= around.now_ms =>
             {
-                Ok(Running { attempt: attempt + 1, tries, cancelling: false })
+                Ok(Running { attempt: attempt + 1, tries, stopping: None })
             }
-            (Queued { .. }, Event::CancelRequested) => Ok(Cancelled),
-            (&Running { attempt, tries, .. }, Event::CancelRequested) => {
-                Ok(Running { attempt, tries, cancelling: true })
-            }
-            // Success stands even if somebody cancelled meanwhile: the figures are there.
+            // Success stands even if somebody cancelled or paused it meanwhile: the figures are there.
             (Running { .. }, Event::Ended(Ending::Succeeded)) => Ok(Succeeded),
-            (Running { .. }, Event::Ended(Ending::Cancelled)) => Ok(Cancelled),
-            (Running { cancelling: true, .. }, Event::Ended(Ending::Failed(_))) => Ok(Cancelled),
-            (&Running { attempt, tries, cancelling: false }, Event::Ended(Ending::Failed(failure))) => {
-                Ok(after_failure(attempt, tries, failure, around))
+            (&Running { attempt, tries, stopping }, Event::Ended(ending)) => {
+                Ok(after_end(attempt, tries, stopping, ending, around))
             }
+
+            (Queued { .. } | Paused { .. }, Event::CancelRequested) => Ok(Cancelled),
+            (&Running { attempt, tries, .. }, Event::CancelRequested) => {
+                stops(attempt, tries, Stopping::Cancel)
+            }
+
+            (Queued { attempt, tries, last, .. }, Event::PauseRequested) => {
+                Ok(Paused { attempt: *attempt, tries: *tries, last: last.clone() })
+            }
+            (&Running { attempt, tries, stopping: None | Some(Stopping::Yield) }, Event::PauseRequested) => {
+                stops(attempt, tries, Stopping::Pause)
+            }
+            (Paused { attempt, tries, last }, Event::ResumeRequested) => {
+                Ok(Queued { attempt: *attempt, tries: *tries, not_before_ms: 0, last: last.clone() })
+            }
+            // Its worker is stopping it already: it goes back to the queue as soon as it has.
+            (&Running { attempt, tries, stopping: Some(Stopping::Pause) }, Event::ResumeRequested) => {
+                stops(attempt, tries, Stopping::Yield)
+            }
+            (&Running { attempt, tries, stopping: None }, Event::PreemptRequested) => {
+                stops(attempt, tries, Stopping::Yield)
+            }
+
+            (Queued { .. } | Paused { .. }, Event::DependencyFailed(failure)) => Ok(Failed(failure)),
             (
-                Queued { .. } | Running { .. } | Succeeded | Failed(_) | Cancelled,
-                event @ (Event::Leased | Event::Ended(_) | Event::CancelRequested),
+                Queued { .. } | Running { .. } | Paused { .. } | Succeeded | Failed(_) | Cancelled,
+                event @ (Event::Leased
+                | Event::Ended(_)
+                | Event::CancelRequested
+                | Event::PauseRequested
+                | Event::ResumeRequested
+                | Event::PreemptRequested
+                | Event::DependencyFailed(_)),
             ) => Err(Refusal { state: self.clone(), event }),
         }
     }
@@ -152,6 +216,7 @@ impl State {
         match self {
             State::Queued { .. } => v1::State::Queued,
             State::Running { .. } => v1::State::Running,
+            State::Paused { .. } => v1::State::Paused,
             State::Succeeded => v1::State::Succeeded,
             State::Failed(_) => v1::State::Failed,
             State::Cancelled => v1::State::Cancelled,
@@ -159,10 +224,39 @@ impl State {
     }
 }
 
+/// What an attempt leaves behind that ended without its figures.
+fn after_end(
+    attempt: u32,
+    tries: u32,
+    stopping: Option<Stopping>,
+    ending: Ending,
+    around: Surroundings,
+) -> State {
+    match (stopping, ending) {
+        (Some(Stopping::Cancel), _) | (None, Ending::Cancelled) => State::Cancelled,
+        (_, Ending::Succeeded) => State::Succeeded,
+        (None, Ending::Failed(failure)) => after_failure(attempt, tries, failure, around),
+        (Some(why @ (Stopping::Pause | Stopping::Yield)), ending) => {
+            let failure = match ending {
+                Ending::Failed(failure) => failure,
+                // A worker that knows of no pauses takes every request to stop for a cancellation.
+                _ => Failure { class: FailureClass::Interrupted, message: "stopped as asked".to_owned() },
+            };
+            match after_failure(attempt, tries, failure, around) {
+                State::Queued { attempt, tries, last, .. } if why == Stopping::Pause => {
+                    State::Paused { attempt, tries, last }
+                }
+                other => other,
+            }
+        }
+    }
+}
+
 /// A transient failure goes back to the queue while tries are left; any other is final.
 fn after_failure(attempt: u32, tries: u32, failure: Failure, around: Surroundings) -> State {
     let tries = tries.saturating_add(u32::from(failure.class.costs_a_try()));
-    if !failure.class.retries() || tries >= around.max_attempts.max(1) {
+    let spent = failure.class.costs_a_try() && tries >= around.max_attempts.max(1);
+    if !failure.class.retries() || spent {
         return State::Failed(failure);
     }
     let wait_ms =
@@ -194,10 +288,17 @@ impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             State::Queued { .. } => write!(f, "is queued"),
-            State::Running { attempt, cancelling: true, .. } => {
+            State::Running { attempt, stopping: Some(Stopping::Cancel), .. } => {
                 write!(f, "runs (attempt {attempt}, being cancelled)")
             }
+            State::Running { attempt, stopping: Some(Stopping::Pause), .. } => {
+                write!(f, "runs (attempt {attempt}, being paused)")
+            }
+            State::Running { attempt, stopping: Some(Stopping::Yield), .. } => {
+                write!(f, "runs (attempt {attempt}, being preempted)")
+            }
             State::Running { attempt, .. } => write!(f, "runs (attempt {attempt})"),
+            State::Paused { .. } => write!(f, "is paused"),
             State::Succeeded => write!(f, "succeeded"),
             State::Failed(_) => write!(f, "failed"),
             State::Cancelled => write!(f, "was cancelled"),
@@ -212,6 +313,10 @@ impl fmt::Display for Event {
             Event::Leased => write!(f, "be leased now"),
             Event::Ended(ending) => write!(f, "end its attempt as {}", ending.label()),
             Event::CancelRequested => write!(f, "be cancelled"),
+            Event::PauseRequested => write!(f, "be paused"),
+            Event::ResumeRequested => write!(f, "be resumed"),
+            Event::PreemptRequested => write!(f, "be preempted"),
+            Event::DependencyFailed(_) => write!(f, "fail for another"),
         }
     }
 }

@@ -13,7 +13,9 @@ use tonic::Status;
 
 use cnx_proto::v1::{Hello, Lease, Progress, Stop, StopReason, ToWorker, to_worker};
 
-use crate::schedule::Free;
+use crate::lifecycle::Stopping;
+use crate::schedule::{self, Capacity, Holding, Preemption, Shares};
+use crate::store::Standing;
 
 /// Messages on their way to a worker; one that lags behind by so many is cut off and attaches anew.
 pub const MAX_BACKLOG: usize = 1024;
@@ -32,7 +34,7 @@ pub struct Pool {
 /// A worker's open stream.
 #[derive(Debug)]
 struct Worker {
-    device: String,
+    has: Capacity,
     slots: u32,
     /// Tells this stream from an earlier one of the same name.
     stream: u64,
@@ -58,8 +60,14 @@ pub struct Held {
     pub worker: String,
     /// When it runs out unless renewed.
     pub deadline: Instant,
-    /// Somebody cancelled it.
-    pub cancelling: bool,
+    /// It is to stop, and why.
+    pub stopping: Option<Stopping>,
+    /// Since when, Unix time.
+    pub since_ms: u64,
+    /// For whom it was preempted.
+    pub room_for: Option<u64>,
+    /// What the schedule goes by.
+    pub standing: Standing,
     /// The newest that its worker told.
     pub progress: Option<Progress>,
     /// It ran out and is being ended: no renewal comes in time.
@@ -80,8 +88,6 @@ pub struct Claims {
 pub struct Summary {
     /// Connected workers.
     pub workers: u32,
-    /// Of these, with a GPU.
-    pub gpu_workers: u32,
     /// Slots of connected workers that run something.
     pub busy_slots: u32,
     /// Slots of connected workers that wait for work.
@@ -101,7 +107,7 @@ impl Pool {
         Claims { stale, lost: lost.map(|h| h.lease.clone()).collect() }
     }
 
-    /// Connects a worker; its stream begins with `first`. Cancelled leases are told to stop right after.
+    /// Connects a worker; its stream begins with `first`. Leases that are to stop are told so right after.
     pub fn join(&mut self, hello: &Hello, outbound: Outbound, first: ToWorker) -> (u64, CancellationToken) {
         self.streams += 1;
         let stream = self.streams;
@@ -109,7 +115,11 @@ impl Pool {
         // The channel is new and empty: there is room.
         let _ = outbound.try_send(Ok(first));
         let worker = Worker {
-            device: hello.device.clone(),
+            has: Capacity {
+                gpu: has_gpu(&hello.device),
+                memory_gib: hello.memory_gib,
+                labels: hello.labels.clone(),
+            },
             slots: hello.slots,
             stream,
             outbound,
@@ -120,9 +130,10 @@ impl Pool {
         if let Some(earlier) = self.workers.insert(hello.worker.clone(), worker) {
             earlier.cut.cancel();
         }
-        let cancelled = self.leases.values().filter(|h| h.worker == hello.worker && h.cancelling);
-        for experiment in cancelled.map(|h| h.lease.experiment).collect::<Vec<_>>() {
-            self.stop(experiment, StopReason::Cancelled);
+        let own = self.leases.values().filter(|h| h.worker == hello.worker);
+        let stopping = own.filter_map(|h| Some((h.lease.experiment, h.stopping?)));
+        for (experiment, why) in stopping.collect::<Vec<_>>() {
+            self.stop(experiment, why.reason());
         }
         (stream, cut)
     }
@@ -195,12 +206,20 @@ impl Pool {
         self.workers.contains_key(worker)
     }
 
-    /// Takes note that somebody cancelled an experiment, and tells its worker.
-    pub fn cancel(&mut self, experiment: u64) {
+    /// Takes note that an experiment is to stop, and tells its worker.
+    pub fn ask_to_stop(&mut self, experiment: u64, why: Stopping) {
         if let Some(held) = self.leases.get_mut(&experiment) {
-            held.cancelling = true;
+            held.stopping = Some(why);
         }
-        self.stop(experiment, StopReason::Cancelled);
+        self.stop(experiment, why.reason());
+    }
+
+    /// Takes note that an experiment makes room for another, and tells its worker.
+    pub fn preempt(&mut self, preemption: Preemption) {
+        if let Some(held) = self.leases.get_mut(&preemption.experiment) {
+            held.room_for = Some(preemption.room_for);
+        }
+        self.ask_to_stop(preemption.experiment, Stopping::Yield);
     }
 
     /// Leases that ran out; they are being ended from now on.
@@ -246,15 +265,55 @@ impl Pool {
         sent
     }
 
-    /// Workers with slots that wait for work.
-    pub fn free(&self) -> Vec<Free> {
+    /// The connected workers, as the schedule sees them.
+    pub fn workers(&self) -> Vec<schedule::Worker> {
+        self.seen(|_| true)
+    }
+
+    /// Those with slots that wait for work. There may be a thousand that have none.
+    pub fn free(&self) -> Vec<schedule::Worker> {
+        self.seen(|free_slots| free_slots > 0)
+    }
+
+    fn seen(&self, wanted: impl Fn(u32) -> bool) -> Vec<schedule::Worker> {
         let busy = self.busy();
-        let free = |(name, worker): (&String, &Worker)| {
-            let slots = worker.free(busy.get(name.as_str()).copied().unwrap_or(0));
-            let gpu = has_gpu(&worker.device);
-            (slots > 0).then(|| Free { worker: name.clone(), gpu, slots })
+        let view = |(name, worker): (&String, &Worker)| {
+            let (slots, memory_gib) = busy.get(name.as_str()).copied().unwrap_or_default();
+            let free_slots = worker.free(slots);
+            wanted(free_slots).then(|| schedule::Worker {
+                name: name.clone(),
+                has: worker.has.clone(),
+                slots: worker.slots,
+                free_slots,
+                free_memory_gib: worker.has.memory_gib.saturating_sub(memory_gib),
+                draining: worker.draining,
+            })
         };
-        self.workers.iter().filter_map(free).collect()
+        self.workers.iter().filter_map(view).collect()
+    }
+
+    /// How many experiments of each sweep run.
+    pub fn shares(&self) -> Shares {
+        let mut shares = Shares::new();
+        for held in self.leases.values() {
+            *shares.entry(u64::try_from(held.standing.share).unwrap_or(0)).or_default() += 1;
+        }
+        shares
+    }
+
+    /// What runs on connected workers.
+    pub fn holdings(&self) -> Vec<Holding> {
+        let connected = self.leases.values().filter(|h| !h.ending && self.workers.contains_key(&h.worker));
+        let holding = |held: &Held| Holding {
+            experiment: held.lease.experiment,
+            priority: held.standing.priority,
+            worker: held.worker.clone(),
+            memory_gib: held.standing.memory_gib,
+            since_ms: held.since_ms,
+            stopping: held.stopping.is_some(),
+            room_for: held.room_for,
+        };
+        connected.map(holding).collect()
     }
 
     /// The numbers that status shows.
@@ -262,19 +321,21 @@ impl Pool {
         let busy = self.busy();
         let mut sum = Summary::default();
         for (name, worker) in &self.workers {
-            let busy = busy.get(name.as_str()).copied().unwrap_or(0);
+            let (busy, _) = busy.get(name.as_str()).copied().unwrap_or_default();
             sum.workers += 1;
-            sum.gpu_workers += u32::from(has_gpu(&worker.device));
             sum.busy_slots += busy;
             sum.free_slots += worker.free(busy);
         }
         sum
     }
 
-    fn busy(&self) -> BTreeMap<&str, u32> {
-        let mut busy = BTreeMap::new();
+    /// Slots and memory that are taken, by worker.
+    fn busy(&self) -> BTreeMap<&str, (u32, u32)> {
+        let mut busy: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
         for held in self.leases.values() {
-            *busy.entry(held.worker.as_str()).or_insert(0) += 1;
+            let (slots, memory_gib) = busy.entry(held.worker.as_str()).or_default();
+            *slots += 1;
+            *memory_gib = memory_gib.saturating_add(held.standing.memory_gib);
         }
         busy
     }

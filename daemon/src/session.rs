@@ -9,6 +9,7 @@ use cnx_proto::v1::{
     Acknowledge, FromWorker, Heartbeat, HeartbeatReply, Hello, Lease, Report, ToWorker, Welcome, from_worker,
     to_worker,
 };
+use cnx_proto::validate;
 
 use crate::coordinator::{Coordinator, worker_lost};
 use crate::pool::Outbound;
@@ -39,7 +40,7 @@ pub fn greeting(message: Option<from_worker::Message>) -> Result<Hello, Status> 
     let Some(from_worker::Message::Hello(hello)) = message else {
         return Err(Status::invalid_argument("expected Hello as the first message of a worker"));
     };
-    if hello.worker.is_empty() || !cnx_proto::validate::is_name(&hello.worker) {
+    if hello.worker.is_empty() || !validate::is_name(&hello.worker) {
         return Err(Status::invalid_argument(format!(
             "a worker's name is made of letters, digits and . _ + = - (not only digits), found {:?}",
             hello.worker
@@ -49,6 +50,13 @@ pub fn greeting(message: Option<from_worker::Message>) -> Result<Hello, Status> 
         return Err(Status::invalid_argument(format!(
             "a worker has 1 to {MAX_SLOTS} slots, found {}",
             hello.slots
+        )));
+    }
+    if hello.labels.len() > validate::MAX_LABELS || !hello.labels.iter().all(|l| validate::is_label(l)) {
+        return Err(Status::invalid_argument(format!(
+            "a worker has at most {} labels of 1 to 64 letters, digits and . _ + = -, found {:?}",
+            validate::MAX_LABELS,
+            hello.labels
         )));
     }
     Ok(hello)

@@ -13,7 +13,7 @@ use common::{Daemon, cancelled, failed, lease, request, soon, spec, succeeded};
 use tonic::Code;
 
 fn select(id: u64) -> SelectRequest {
-    SelectRequest { selectors: vec![id.to_string()] }
+    SelectRequest { selectors: vec![id.to_string()], all_failed: false }
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn an_experiment_goes_from_submit_to_its_row_in_the_results() {
     assert_eq!(detail.attempts[0].outcome, "succeeded");
     assert_eq!(detail.artifacts_url, "file:///artifacts");
     let story: Vec<_> = detail.events.iter().map(|e| e.what.as_str()).collect();
-    assert_eq!(story, ["submitted", "leased to w", "started from the beginning", "succeeded"]);
+    assert_eq!(story, ["submitted", "leased to w", "started", "succeeded"]);
     daemon.stop().await;
 }
 

@@ -113,7 +113,7 @@ async fn what_is_not_final_beyond_the_page_is_counted() {
     let daemon = Daemon::start(dir.path()).await;
     submit(&daemon, experiments()).await.unwrap();
     let selectors = (1..=1500).map(|id: u64| id.to_string()).collect();
-    let cancelled = cnx_proto::v1::SelectRequest { selectors };
+    let cancelled = cnx_proto::v1::SelectRequest { selectors, all_failed: false };
     daemon.people().cancel(cancelled).await.unwrap();
     for selectors in [vec![], vec!["many".to_owned()]] {
         let reply = status(&daemon, StatusRequest { selectors, ..Default::default() }).await;

@@ -54,6 +54,6 @@ impl FailureClass {
 
     /// Whether an attempt that ended so counts against `resources.max_attempts`.
     pub fn costs_a_try(self) -> bool {
-        self != FailureClass::Interrupted
+        !matches!(self, FailureClass::Interrupted | FailureClass::Dependency)
     }
 }

@@ -21,7 +21,7 @@ pub fn recipe(arch: Arch, dataset: Dataset) -> Spec {
         },
         train: train(dataset),
         run: Run { steps: default_steps(arch), from: None, from_sha256: None },
-        resources: Resources { gpus: 0, threads: 0, max_attempts: 10 },
+        resources: Resources { gpus: 0, threads: 0, max_attempts: 10, memory_gib: 0, labels: Vec::new() },
         published: Published::default(),
     }
 }

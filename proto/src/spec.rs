@@ -166,6 +166,12 @@ section! {
         threads: u32,
         /// Attempts before a transient failure counts as final.
         max_attempts: u32,
+        /// Main memory in GiB that is set aside for it on its worker; 0: none.
+        #[serde(default)]
+        memory_gib: u32,
+        /// Labels that its worker must have, all of them.
+        #[serde(default)]
+        labels: Vec<String>,
     }
 }
 

@@ -28,6 +28,9 @@ const MAX_GROWTH: u32 = 4096;
 const MAX_EPOCHS: u32 = 1_000_000;
 const MAX_BATCH: u32 = 1 << 20;
 
+/// Labels that a spec or a worker may have.
+pub const MAX_LABELS: usize = 16;
+
 /// Every problem of a spec, in the order of its keys; none means that it can be run.
 pub fn problems(spec: &Spec) -> Vec<Problem> {
     let mut found = Findings::default();
@@ -273,6 +276,26 @@ fn training(spec: &Spec, found: &mut Findings) {
     found.require(spec.resources.threads <= 4096, "resources.threads", || {
         format!("must be at most 4096, found {}", spec.resources.threads)
     });
+    found.require(spec.resources.memory_gib <= 1 << 20, "resources.memory_gib", || {
+        format!("must be at most {}, found {}", 1 << 20, spec.resources.memory_gib)
+    });
+    labels(&spec.resources.labels, found);
+}
+
+/// Labels of an experiment and of a worker are the same words.
+fn labels(labels: &[String], found: &mut Findings) {
+    let key = "resources.labels";
+    found.require(labels.len() <= MAX_LABELS, key, || {
+        format!("has {} entries, expected at most {MAX_LABELS}", labels.len())
+    });
+    found.require(labels.iter().all(|label| is_label(label)), key, || {
+        format!("must be 1 to 64 letters, digits and . _ + = - each, found {labels:?}")
+    });
+}
+
+/// Whether a text can be a label.
+pub fn is_label(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "._+=-".contains(c))
 }
 
 fn steps(run: &Run, arch: Arch, found: &mut Findings) {

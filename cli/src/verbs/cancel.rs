@@ -14,7 +14,7 @@ use crate::term::escape::printable;
 
 pub async fn run(context: &Context, args: &CancelArgs) -> Result {
     let mut client = Client::connect(context).await?;
-    let request = SelectRequest { selectors: args.selectors.clone() };
+    let request = SelectRequest { selectors: args.selectors.clone(), all_failed: false };
     let reply = client.rpc.cancel(request).await.map_err(|status| client.failure(&status))?;
     report(&reply.into_inner().changes, args.json)
 }
@@ -24,7 +24,8 @@ pub fn report(changes: &[Change], as_json: bool) -> Result {
     if as_json {
         let change = |c: &Change| {
             let new_id = (c.new_id != 0).then_some(c.new_id);
-            json!({ "id": c.id, "name": c.name, "changed": c.changed, "message": c.message, "new_id": new_id })
+            let id = (c.id != 0).then_some(c.id);
+            json!({ "id": id, "name": c.name, "changed": c.changed, "message": c.message, "new_id": new_id })
         };
         print_json(
             &json!({ "version": VERSION, "changes": changes.iter().map(change).collect::<Vec<_>>() }),
@@ -32,7 +33,9 @@ pub fn report(changes: &[Change], as_json: bool) -> Result {
     } else {
         let mut out = stdout();
         for c in changes {
-            writeln!(out, "{} {}: {}", c.id, printable(&c.name), printable(&c.message))?;
+            // The queue as a whole has no ID.
+            let id = if c.id == 0 { String::new() } else { format!("{} ", c.id) };
+            writeln!(out, "{id}{}: {}", printable(&c.name), printable(&c.message))?;
         }
     }
     match changes.iter().any(|c| c.changed) {

@@ -159,10 +159,9 @@ impl Display {
     }
 }
 
-/// Follows these experiments until all are final. A failure unless all succeeded.
-pub async fn wait(context: &Context, ids: &[u64], mut show: Option<Display>) -> Result {
-    let selectors = ids.iter().map(u64::to_string).collect();
-    let request = StatusRequest { selectors, ..Default::default() };
+/// Follows the selected experiments until all are final. A failure unless all succeeded.
+pub async fn wait(context: &Context, selectors: &[String], mut show: Option<Display>) -> Result {
+    let request = StatusRequest { selectors: selectors.to_vec(), ..Default::default() };
     let mut last = StatusReply::default();
     follow(context, &request, |news| {
         if let Some(display) = &mut show {
@@ -190,7 +189,7 @@ pub async fn wait(context: &Context, ids: &[u64], mut show: Option<Display>) -> 
         .take(10)
         .map(|e| {
             let why = if e.message.is_empty() { String::new() } else { format!(": {}", e.message) };
-            format!("\n  {} {} {}{why} (cnx status {})", e.id, e.name, e.state(), e.id)
+            format!("\n  {} {} {}{why} (cnx explain {})", e.id, e.name, e.state(), e.id)
         })
         .collect();
     let of = last.len();

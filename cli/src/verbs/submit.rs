@@ -22,6 +22,7 @@ use crate::term::screen;
 use crate::term::style::{DIM, GOOD};
 use crate::term::table::{Cell, Column, Left, Right, Table};
 use crate::verbs::status::{self, Display};
+use crate::view;
 
 /// What is submitted in one request: all of it is queued, or none.
 pub struct Batch {
@@ -31,19 +32,41 @@ pub struct Batch {
     outcome: Option<SubmitReply>,
 }
 
+/// What is asked of the coordinator besides the specs.
+#[derive(Debug, Default)]
+pub struct Terms {
+    /// Queue even what is there already.
+    pub force: bool,
+    /// Change nothing.
+    pub dry_run: bool,
+    /// Higher goes first.
+    pub priority: i32,
+    /// Take the slots of lower priorities.
+    pub preempt: bool,
+    /// Run once all that these select succeeded.
+    pub after: Vec<String>,
+}
+
 pub async fn run(context: &Context, args: &SubmitArgs) -> Result {
     let loaded = configs::load(&args.files, &args.set)
         .map_err(|f| Failure { message: format!("{}\nnothing was queued", f.message), ..f })?;
     let mut batches = batches(loaded);
+    let terms = Terms {
+        force: args.force,
+        dry_run: args.dry_run,
+        priority: args.priority,
+        preempt: args.preempt,
+        after: args.after.clone(),
+    };
     match Client::connect(context).await {
-        Ok(mut client) => offer(&mut client, args.force, args.dry_run, &mut batches).await?,
+        Ok(mut client) => offer(&mut client, &terms, &mut batches).await?,
         Err(failure) if args.dry_run && failure.code == Code::Unreachable => {
             context.talk("no coordinator answers, so it is not known which of these are new");
         }
         Err(failure) => return Err(failure),
     }
     if args.wait {
-        let ids: Vec<u64> = batches.iter().flat_map(Batch::submitted).map(|s| s.id).collect();
+        let ids: Vec<String> = batches.iter().flat_map(Batch::submitted).map(|s| s.id.to_string()).collect();
         print(context, &batches, args.dry_run, args.json)?;
         let display = (!args.json && !context.is_quiet()).then(Display::beside_data);
         return status::wait(context, &ids, display).await;
@@ -90,12 +113,19 @@ fn batches(loaded: Vec<Loaded>) -> Vec<Batch> {
 }
 
 /// Submits batch after batch, and notes what the coordinator answers.
-pub async fn offer(client: &mut Client, force: bool, dry_run: bool, batches: &mut [Batch]) -> Result {
+pub async fn offer(client: &mut Client, terms: &Terms, batches: &mut [Batch]) -> Result {
     let mut queued: Vec<u64> = Vec::new();
     for batch in batches {
         let experiments = batch.specs.iter().map(|s| NewExperiment { spec_json: s.to_json() }).collect();
-        let request =
-            SubmitRequest { experiments, sweep: batch.sweep.clone().unwrap_or_default(), force, dry_run };
+        let request = SubmitRequest {
+            experiments,
+            sweep: batch.sweep.clone().unwrap_or_default(),
+            force: terms.force,
+            dry_run: terms.dry_run,
+            priority: terms.priority,
+            preempt: terms.preempt,
+            after: terms.after.clone(),
+        };
         let reply = client.submit(request).await.map_err(|status| {
             let failure = client.failure(&status);
             let said = match queued.as_slice() {
@@ -203,7 +233,7 @@ fn novelty(members: &[&Submitted]) -> Cell {
     match existing.as_slice() {
         [] if members.is_empty() => "".into(),
         [] => Cell::new("new", GOOD),
-        [one] if members.len() == 1 => Cell::new(format!("there already, {}", one.state()), DIM),
+        [one] if members.len() == 1 => Cell::new(format!("there already, {}", view::word(one.state())), DIM),
         some if some.len() == members.len() => Cell::new("there already", DIM),
         some => Cell::new(format!("{} new", members.len() - some.len()), GOOD),
     }

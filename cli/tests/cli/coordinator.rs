@@ -86,6 +86,22 @@ impl Pool {
     }
 }
 
+impl Pool {
+    fn hold(&self, request: PauseRequest, what: &str, state: State) -> Result<Response<ChangeReply>, Status> {
+        let change =
+            |id: u64, name: String| Change { id, name, changed: true, message: what.into(), new_id: 0 };
+        if request.queue {
+            return Ok(Response::new(ChangeReply { changes: vec![change(0, "queue".into())] }));
+        }
+        let mut changes = Vec::new();
+        for chosen in self.select(&request.selectors)? {
+            self.change(chosen.id, |e| e.state = state as i32);
+            changes.push(change(chosen.id, chosen.name));
+        }
+        Ok(Response::new(ChangeReply { changes }))
+    }
+}
+
 impl Coordinator {
     /// Starts one on a port of its own.
     pub fn start() -> Coordinator {
@@ -181,7 +197,8 @@ impl Experiments for Pool {
                 });
             }
             let id = if existing || !request.dry_run { id } else { 0 };
-            reply.experiments.push(Submitted { id, name: spec.name, existing, state: State::Queued as i32 });
+            let state = if existing { all[id as usize - 1].state } else { State::Queued as i32 };
+            reply.experiments.push(Submitted { id, name: spec.name, existing, state });
         }
         Ok(Response::new(reply))
     }
@@ -248,6 +265,7 @@ impl Experiments for Pool {
                 ..Default::default()
             }),
             artifacts_url: self.artifacts_url.lock().unwrap().clone(),
+            why: vec!["All 1 slot of 1 worker are busy.".into()],
         }))
     }
 
@@ -282,6 +300,25 @@ impl Experiments for Pool {
             new_id: 9,
         };
         let changes = self.select(&request.into_inner().selectors)?.into_iter().map(change).collect();
+        Ok(Response::new(ChangeReply { changes }))
+    }
+
+    async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<ChangeReply>, Status> {
+        self.hold(request.into_inner(), "paused", State::Paused)
+    }
+
+    async fn resume(&self, request: Request<PauseRequest>) -> Result<Response<ChangeReply>, Status> {
+        self.hold(request.into_inner(), "resumed", State::Queued)
+    }
+
+    async fn set_priority(&self, request: Request<PriorityRequest>) -> Result<Response<ChangeReply>, Status> {
+        let PriorityRequest { selectors, priority } = request.into_inner();
+        let mut changes = Vec::new();
+        for chosen in self.select(&selectors)? {
+            self.change(chosen.id, |e| e.priority = priority);
+            let message = format!("priority {} → {priority}", chosen.priority);
+            changes.push(Change { id: chosen.id, name: chosen.name, changed: true, message, new_id: 0 });
+        }
         Ok(Response::new(ChangeReply { changes }))
     }
 

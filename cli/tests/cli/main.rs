@@ -10,6 +10,7 @@ mod export;
 mod import;
 mod offline;
 mod online;
+mod queue;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

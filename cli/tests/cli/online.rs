@@ -67,7 +67,7 @@ fn waiting_ends_with_the_last_experiment_and_its_exit_code_tells() {
     let failed = said(waiting.wait_with_output().unwrap());
     assert_eq!(failed.code, 1);
     assert!(
-        failed.err.contains("NaN loss at step 7") && failed.err.contains("cnx status 2"),
+        failed.err.contains("NaN loss at step 7") && failed.err.contains("cnx explain 2"),
         "{}",
         failed.err
     );

@@ -3,10 +3,11 @@
 use serde::Deserialize;
 use tonic::Status;
 
-use cnx_proto::v1::{self, Experiment, State, StatusReply, StatusRequest};
+use cnx_proto::v1::{self, Experiment, State, StatusReply, StatusRequest, StopReason};
 
 use crate::coordinator::Coordinator;
-use crate::pool::{Pool, Summary};
+use crate::pool::Pool;
+use crate::schedule::{self, Awaited, Demand, Place, Queue, Waiting, Why};
 use crate::store::{Page, Part, Selection};
 
 use super::page;
@@ -19,14 +20,14 @@ pub async fn status(coordinator: &Coordinator, request: &StatusRequest) -> Resul
     let mut page = store.page(&selection, part, request.limit).await?;
     let mut experiments = store.status(&Selection::Ids(std::mem::take(&mut page.ids)), 0).await?;
     let counts = store.counts().await?;
-    let now_ms = coordinator.chance.now_ms();
+    let queue = queue(coordinator).await?;
     let summary = {
         let pool = coordinator.pool();
-        let summary = pool.summary();
+        let workers = pool.workers();
         for experiment in &mut experiments {
-            enrich(experiment, &pool, summary, now_ms);
+            enrich(experiment, &pool, queue, &workers);
         }
-        summary
+        pool.summary()
     };
     page::fit(&mut experiments, part, |left_out| {
         let unfinished = left_out.iter().filter(|e| !e.state().is_final()).count();
@@ -41,16 +42,55 @@ pub async fn status(coordinator: &Coordinator, request: &StatusRequest) -> Resul
         free_slots: summary.free_slots,
         queued: counts.queued,
         running: counts.running,
+        paused: counts.paused,
+        queue_paused_since_ms: queue.paused_since_ms.unwrap_or(0),
     };
     let Page { more, more_unfinished, .. } = page;
     Ok(StatusReply { coordinator: Some(coordinator), experiments, more, more_unfinished })
 }
 
+/// One experiment, and in sentences what there is to know of its waiting or running.
+pub async fn explained(
+    coordinator: &Coordinator,
+    experiment: &mut Experiment,
+) -> Result<Vec<String>, Status> {
+    let store = &coordinator.store;
+    let queue = queue(coordinator).await?;
+    let after = store.states(&experiment.after).await?;
+    let after: Vec<Awaited> =
+        after.into_iter().map(|(experiment, state)| Awaited { experiment, state }).collect();
+    let demand = demand(&experiment.spec_json);
+    let waits = matches!(experiment.state(), State::Queued | State::Paused);
+    let (why, message) = {
+        let pool = coordinator.pool();
+        let workers = pool.workers();
+        let why = waits.then(|| schedule::why(&waiting(experiment, &after, &demand), queue, &workers));
+        enrich(experiment, &pool, queue, &workers);
+        (why, experiment.message.clone())
+    };
+    let Some(why) = why else {
+        let runs = experiment.state() == State::Running && !message.is_empty();
+        return Ok(if runs { vec![message] } else { Vec::new() });
+    };
+    let place: Option<Place> = match why {
+        Why::Busy { .. } | Why::Next | Why::NoWorker | Why::QueuePaused(_) => {
+            Some(store.place(experiment.id).await?)
+        }
+        _ => None,
+    };
+    Ok(why.sentences(&demand, place))
+}
+
+async fn queue(coordinator: &Coordinator) -> Result<Queue, Status> {
+    let paused_since_ms = coordinator.store.queue_paused_since_ms().await?;
+    Ok(Queue { paused_since_ms, now_ms: coordinator.chance.now_ms() })
+}
+
 /// Adds what only memory knows: progress of what runs, and why the rest waits.
-pub fn enrich(experiment: &mut Experiment, pool: &Pool, summary: Summary, now_ms: u64) {
+fn enrich(experiment: &mut Experiment, pool: &Pool, queue: Queue, workers: &[schedule::Worker]) {
     match experiment.state() {
-        State::Queued => {
-            experiment.message = why_it_waits(experiment, summary, now_ms);
+        State::Queued | State::Paused => {
+            experiment.message = why_it_waits(experiment, queue, workers);
             experiment.failure = v1::FailureClass::Unspecified.into();
         }
         State::Running => {
@@ -62,47 +102,54 @@ pub fn enrich(experiment: &mut Experiment, pool: &Pool, summary: Summary, now_ms
     }
 }
 
-fn why_it_waits(experiment: &mut Experiment, summary: Summary, now_ms: u64) -> String {
-    if experiment.waits_until_ms > now_ms {
-        let class = experiment.failure();
-        let after = format!("waits before it tries again; attempt {} ended: {class}", experiment.attempt);
-        return match experiment.message.as_str() {
-            "" => after,
-            message => format!("{after}: {message}"),
-        };
+fn waiting<'a>(experiment: &Experiment, after: &'a [Awaited], demand: &'a Demand) -> Waiting<'a> {
+    Waiting {
+        paused: experiment.state() == State::Paused,
+        after,
+        not_before_ms: experiment.waits_until_ms,
+        demand,
     }
-    experiment.waits_until_ms = 0;
-    if summary.workers == 0 {
-        return "no worker is connected: start one with cnx up".to_owned();
+}
+
+fn why_it_waits(experiment: &mut Experiment, queue: Queue, workers: &[schedule::Worker]) -> String {
+    let demand = demand(&experiment.spec_json);
+    let awaited = |&experiment| Awaited { experiment, state: State::Unspecified };
+    let after: Vec<Awaited> = experiment.after.iter().map(awaited).collect();
+    let why = schedule::why(&waiting(experiment, &after, &demand), queue, workers);
+    if !matches!(why, Why::BackOff(_)) {
+        experiment.waits_until_ms = 0;
+        return why.short(&demand);
     }
-    match gpus(&experiment.spec_json) {
-        0 => "waits for a free slot".to_owned(),
-        1 if summary.gpu_workers == 0 => "waits for a worker with a GPU".to_owned(),
-        n if summary.gpu_workers == 0 => format!("waits for a worker with {n} GPUs"),
-        _ => "waits for a free GPU".to_owned(),
+    let class = experiment.failure();
+    let after = format!("{}; attempt {} ended: {class}", why.short(&demand), experiment.attempt);
+    match experiment.message.as_str() {
+        "" => after,
+        message => format!("{after}: {message}"),
     }
 }
 
 /// Reads only this of a spec: it was validated when it was submitted, and a status may show thousands.
-fn gpus(spec_json: &str) -> u32 {
+fn demand(spec_json: &str) -> Demand {
     #[derive(Deserialize)]
     struct Spec {
-        resources: Resources,
+        resources: cnx_proto::spec::Resources,
     }
-    #[derive(Deserialize)]
-    struct Resources {
-        gpus: u32,
-    }
-    serde_json::from_str::<Spec>(spec_json).map_or(0, |spec| spec.resources.gpus)
+    serde_json::from_str::<Spec>(spec_json).map(|spec| Demand::from(&spec.resources)).unwrap_or_default()
 }
 
 fn how_it_runs(experiment: &Experiment, pool: &Pool) -> String {
-    match (experiment.cancelling, pool.is_connected(&experiment.worker)) {
-        (true, true) => "being cancelled: waits for the worker to stop it".to_owned(),
-        (true, false) => {
-            format!("being cancelled: worker {} hears of it when it attaches again", experiment.worker)
+    let stopping = match (experiment.cancelling, experiment.stopping()) {
+        (true, _) => Some("being cancelled"),
+        (false, StopReason::Paused) => Some("being paused"),
+        (false, StopReason::Preempted) => Some("being preempted, back to the queue"),
+        _ => None,
+    };
+    match (stopping, pool.is_connected(&experiment.worker)) {
+        (Some(stopping), true) => format!("{stopping}: waits for the worker to stop it"),
+        (Some(stopping), false) => {
+            format!("{stopping}: worker {} hears of it when it attaches again", experiment.worker)
         }
-        (false, true) => String::new(),
-        (false, false) => format!("worker {} is not connected; it may be training on", experiment.worker),
+        (None, true) => String::new(),
+        (None, false) => format!("worker {} is not connected; it may be training on", experiment.worker),
     }
 }

@@ -16,7 +16,7 @@ impl From<StoreError> for Status {
             StoreError::Full => Status::resource_exhausted(message),
             StoreError::Closed => Status::unavailable(message),
             StoreError::NotFound(_) => Status::not_found(message),
-            StoreError::Refused(_) => Status::failed_precondition(message),
+            StoreError::Refused(_) | StoreError::Hopeless(_) => Status::failed_precondition(message),
             StoreError::Database(_) | StoreError::Unexpected(_) => {
                 tracing::error!("{message}");
                 Status::internal(message)

@@ -8,12 +8,11 @@ use tonic::{Request, Response, Status, Streaming};
 use cnx_proto::v1::experiments_server::Experiments;
 use cnx_proto::v1::{
     ChangeReply, DescribeRequest, ExperimentDetail, ListWorkersReply, ListWorkersRequest, LogLine,
-    LogsRequest, ResultsReply, ResultsRequest, SelectRequest, StatusReply, StatusRequest, SubmitReply,
-    SubmitRequest,
+    LogsRequest, PauseRequest, PriorityRequest, ResultsReply, ResultsRequest, SelectRequest, StatusReply,
+    StatusRequest, SubmitReply, SubmitRequest,
 };
 
-use super::error::finished;
-use super::{encode, follow, page, submit};
+use super::{change, encode, follow, page, submit};
 use crate::coordinator::Coordinator;
 use crate::store::{Part, Selection};
 
@@ -60,10 +59,10 @@ impl Experiments for Service {
         let id = store.select_one(&request.get_ref().selector).await?;
         let records = store.records(id).await?;
         let mut experiment = store.status(&Selection::Ids(vec![id]), 0).await?.pop();
-        if let Some(experiment) = &mut experiment {
-            let pool = self.coordinator.pool();
-            encode::enrich(experiment, &pool, pool.summary(), self.coordinator.chance.now_ms());
-        }
+        let why = match &mut experiment {
+            Some(experiment) => encode::explained(&self.coordinator, experiment).await?,
+            None => Vec::new(),
+        };
         Ok(Response::new(ExperimentDetail {
             experiment,
             attempts: records.attempts,
@@ -72,6 +71,7 @@ impl Experiments for Service {
             events: records.events,
             figures: records.figures,
             artifacts_url: self.coordinator.config.artifacts_url.clone(),
+            why,
         }))
     }
 
@@ -85,30 +85,23 @@ impl Experiments for Service {
     }
 
     async fn cancel(&self, request: Request<SelectRequest>) -> Reply<ChangeReply> {
-        let coordinator = Arc::clone(&self.coordinator);
-        finished(async move {
-            let selection = coordinator.store.select(&request.get_ref().selectors).await?;
-            let done = coordinator.store.cancel(&selection, coordinator.chance.now()).await?;
-            let mut pool = coordinator.pool();
-            for experiment in done.stop {
-                pool.cancel(experiment);
-            }
-            drop(pool);
-            coordinator.ring();
-            Ok(Response::new(ChangeReply { changes: done.changes }))
-        })
-        .await
+        change::cancel(Arc::clone(&self.coordinator), request.into_inner()).await
     }
 
     async fn retry(&self, request: Request<SelectRequest>) -> Reply<ChangeReply> {
-        let coordinator = Arc::clone(&self.coordinator);
-        finished(async move {
-            let selection = coordinator.store.select(&request.get_ref().selectors).await?;
-            let done = coordinator.store.retry(&selection, coordinator.chance.now()).await?;
-            coordinator.ring();
-            Ok(Response::new(ChangeReply { changes: done.changes }))
-        })
-        .await
+        change::retry(Arc::clone(&self.coordinator), request.into_inner()).await
+    }
+
+    async fn pause(&self, request: Request<PauseRequest>) -> Reply<ChangeReply> {
+        change::pause(Arc::clone(&self.coordinator), request.into_inner()).await
+    }
+
+    async fn resume(&self, request: Request<PauseRequest>) -> Reply<ChangeReply> {
+        change::resume(Arc::clone(&self.coordinator), request.into_inner()).await
+    }
+
+    async fn set_priority(&self, request: Request<PriorityRequest>) -> Reply<ChangeReply> {
+        change::set_priority(Arc::clone(&self.coordinator), request.into_inner()).await
     }
 
     async fn results(&self, request: Request<ResultsRequest>) -> Reply<ResultsReply> {

@@ -17,6 +17,7 @@ use crate::folder::Folder;
 
 mod attach;
 mod auth;
+mod change;
 mod encode;
 mod error;
 pub mod experiments;

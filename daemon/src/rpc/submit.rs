@@ -9,7 +9,7 @@ use cnx_proto::v1::{SubmitReply, SubmitRequest};
 
 use super::error::{self, finished};
 use crate::coordinator::Coordinator;
-use crate::store::{NewExperiment, Submission};
+use crate::store::{NewExperiment, Selection, Submission};
 
 /// Experiments in one submission: they are held in memory until all of them are there.
 const MAX_EXPERIMENTS: usize = 200_000;
@@ -35,8 +35,13 @@ pub async fn many(coordinator: Arc<Coordinator>, mut parts: Streaming<SubmitRequ
 }
 
 async fn queue(coordinator: Arc<Coordinator>, checked: Checked) -> Reply {
-    let submission = checked.submission()?;
+    let (mut submission, after) = checked.submission()?;
     finished(async move {
+        if !after.is_empty()
+            && let Selection::Ids(ids) = coordinator.store.select(&after).await?
+        {
+            submission.after = ids;
+        }
         let experiments = coordinator.store.submit(submission, coordinator.chance.now()).await?;
         let free_slots = coordinator.pool().summary().free_slots;
         coordinator.ring();
@@ -49,6 +54,7 @@ async fn queue(coordinator: Arc<Coordinator>, checked: Checked) -> Reply {
 #[derive(Default)]
 struct Checked {
     submission: Option<Submission>,
+    after: Vec<String>,
     count: usize,
     problems: Vec<String>,
 }
@@ -72,11 +78,17 @@ impl Checked {
 
     /// Validates every spec again: nothing reaches the queue unchecked.
     fn check(&mut self, part: &SubmitRequest) {
+        if self.submission.is_none() {
+            self.after.clone_from(&part.after);
+        }
         let submission = self.submission.get_or_insert_with(|| Submission {
             experiments: Vec::new(),
             sweep: Some(part.sweep.clone()).filter(|name| !name.is_empty()),
             force: part.force,
             dry_run: part.dry_run,
+            priority: part.priority,
+            preempts: part.preempt,
+            after: Vec::new(),
         });
         for new in &part.experiments {
             self.count += 1;
@@ -94,8 +106,8 @@ impl Checked {
         }
     }
 
-    /// All of it; or every problem of every spec.
-    fn submission(mut self) -> Result<Submission, Status> {
+    /// All of it, and what it is to run after; or every problem of every spec.
+    fn submission(mut self) -> Result<(Submission, Vec<String>), Status> {
         let submission = self.submission.unwrap_or_default();
         if self.count == 0 {
             self.problems.push("a submission needs at least one experiment".to_owned());
@@ -108,7 +120,7 @@ impl Checked {
             ));
         }
         if self.problems.is_empty() {
-            return Ok(submission);
+            return Ok((submission, self.after));
         }
         Err(Status::invalid_argument(error::list("nothing was queued:", &self.problems)))
     }

@@ -22,6 +22,9 @@ pub enum StoreError {
     /// Name something that exists.
     #[error("{0}")]
     NotFound(String),
+    /// Retry first what is to be waited for.
+    #[error("{0} failed or was cancelled: nothing can run after it; retry it first (cnx retry {0})")]
+    Hopeless(String),
     /// The lifecycle does not admit it.
     #[error(transparent)]
     Refused(#[from] Refusal),

@@ -1,12 +1,12 @@
 //! Gives leases and takes them back.
 
 use rusqlite::params;
+use sqlx::FromRow;
 
 use cnx_proto::v1::{Hello, Lease};
 
-use super::{Now, Result, Store, StoreError, Tx, row, sql, unsigned, unsigned32};
-use crate::lifecycle::{Ending, Event, Failure, State};
-use crate::schedule::Candidate;
+use super::{Now, Result, Store, StoreError, Tx, hold, row, sql, unsigned, unsigned32};
+use crate::lifecycle::{Ending, Event, Failure, State, Stopping};
 
 /// A lease to be given.
 #[derive(Debug, Clone)]
@@ -30,8 +30,23 @@ pub struct Granted {
     pub spec_json: String,
     /// Itself, then what it retries, and what that retried.
     pub lineage: Vec<u64>,
-    /// Whether a person cancelled it since.
-    pub cancelling: bool,
+    /// What was asked of it since.
+    pub stopping: Option<Stopping>,
+    /// Since when, Unix time.
+    pub since_ms: u64,
+    /// What the schedule goes by.
+    pub standing: Standing,
+}
+
+/// What the schedule goes by while an experiment runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromRow)]
+pub struct Standing {
+    /// A higher one may preempt it.
+    pub priority: i32,
+    /// The sweep whose share of the slots it counts against; 0: what belongs to none.
+    pub share: i64,
+    /// Memory that is set aside for it.
+    pub memory_gib: u32,
 }
 
 /// An attempt to be ended because its lease ended.
@@ -47,43 +62,7 @@ pub struct Interrupted {
 const MAX_LINEAGE: i64 = 100;
 
 impl Store {
-    /// The oldest queued experiments whose back-off is over, at most so many of either kind.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn candidates(&self, cpu: u32, gpu: u32, now_ms: u64) -> Result<Vec<Candidate>> {
-        let mut found = Vec::new();
-        for (needs_gpu, limit) in [(false, cpu), (true, gpu)] {
-            let ids: Vec<i64> = sqlx::query_scalar(
-                "SELECT id FROM experiments WHERE state = 'queued' AND needs_gpu = ? AND not_before_ms <= ?
-                 ORDER BY id LIMIT ?",
-            )
-            .bind(needs_gpu)
-            .bind(sql(now_ms))
-            .bind(limit)
-            .fetch_all(&self.readers)
-            .await?;
-            found.extend(ids.iter().map(|&id| Candidate { experiment: unsigned(Some(id)), needs_gpu }));
-        }
-        Ok(found)
-    }
-
-    /// When the next back-off ends.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn next_backoff_ms(&self, now_ms: u64) -> Result<Option<u64>> {
-        let next: Option<i64> = sqlx::query_scalar(
-            "SELECT min(not_before_ms) FROM experiments
-             WHERE state = 'queued' AND not_before_ms > 0 AND not_before_ms > ?",
-        )
-        .bind(sql(now_ms))
-        .fetch_one(&self.readers)
-        .await?;
-        Ok(next.map(|ms| unsigned(Some(ms))))
-    }
-
-    /// Commits leases, before any worker hears of them. What was cancelled in between is left out.
+    /// Commits leases, before any worker hears of them. What was cancelled or paused in between is left out.
     ///
     /// # Errors
     /// When the database cannot be written; then no lease was given.
@@ -91,6 +70,9 @@ impl Store {
         let assignments = assignments.to_vec();
         self.write(move |tx| {
             let mut granted = Vec::with_capacity(assignments.len());
+            if hold::queue_is_paused(tx)? {
+                return Ok(granted);
+            }
             for assignment in assignments {
                 granted.extend(grant(tx, assignment, now)?);
             }
@@ -104,21 +86,37 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn leases(&self) -> Result<Vec<Granted>> {
-        let rows: Vec<(i64, i64, String, String, bool)> = sqlx::query_as(
-            "SELECT e.id, a.attempt, a.token, a.worker, e.cancelling
+        let rows: Vec<HeldRow> = sqlx::query_as(
+            "SELECT e.id, a.attempt, a.token, a.worker, a.started_at_ms, e.cancelling, e.stopping,
+                 e.priority, e.share, d.memory_gib
              FROM experiments e JOIN attempts a ON a.experiment = e.id AND a.attempt = e.attempt
+             JOIN demands d ON d.id = e.demand
              WHERE e.state = 'running' AND a.ended_at_ms IS NULL",
         )
         .fetch_all(&self.readers)
         .await?;
-        let granted = |(id, attempt, token, worker, cancelling)| Granted {
-            lease: Lease { experiment: unsigned(Some(id)), attempt: unsigned32(Some(attempt)), token },
-            worker,
-            spec_json: String::new(),
-            lineage: Vec::new(),
-            cancelling,
-        };
-        Ok(rows.into_iter().map(granted).collect())
+        Ok(rows.into_iter().map(HeldRow::granted).collect())
+    }
+
+    /// Asks these running experiments to make room for others; tells which of them do.
+    ///
+    /// # Errors
+    /// When the database cannot be written; then none of them does.
+    pub async fn preempt(&self, experiments: &[u64], now: Now) -> Result<Vec<u64>> {
+        let experiments = experiments.to_vec();
+        self.write(move |tx| {
+            let mut stopping = Vec::with_capacity(experiments.len());
+            for id in experiments {
+                let what = "preempted: a higher priority wants its slot; its worker is told to stop";
+                match row::apply(tx, id, Event::PreemptRequested, what, now) {
+                    Ok(_) => stopping.push(id),
+                    Err(StoreError::Refused(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(stopping)
+        })
+        .await
     }
 
     /// Ends attempts whose lease is gone, unless they ended already.
@@ -141,10 +139,20 @@ impl Store {
         let (hello, lost) = (hello.clone(), lost.to_vec());
         self.write(move |tx| {
             tx.execute(
-                "INSERT INTO workers (name, host, device, slots, version, first_seen_ms, last_seen_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6)
-                 ON CONFLICT (name) DO UPDATE SET host = ?2, device = ?3, slots = ?4, version = ?5, last_seen_ms = ?6",
-                params![hello.worker, hello.host, hello.device, hello.slots, hello.version, sql(now.ms)],
+                "INSERT INTO workers (name, host, device, slots, version, first_seen_ms, last_seen_ms, memory_gib, labels)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8)
+                 ON CONFLICT (name) DO UPDATE SET host = ?2, device = ?3, slots = ?4, version = ?5, last_seen_ms = ?6,
+                     memory_gib = ?7, labels = ?8",
+                params![
+                    hello.worker,
+                    hello.host,
+                    hello.device,
+                    hello.slots,
+                    hello.version,
+                    sql(now.ms),
+                    hello.memory_gib,
+                    hello.labels.join(" ")
+                ],
             )?;
             interrupt_all(tx, &lost, now)
         })
@@ -165,6 +173,34 @@ impl Store {
     }
 }
 
+#[derive(FromRow)]
+struct HeldRow {
+    id: i64,
+    attempt: i64,
+    token: String,
+    worker: String,
+    started_at_ms: i64,
+    cancelling: bool,
+    stopping: Option<String>,
+    #[sqlx(flatten)]
+    standing: Standing,
+}
+
+impl HeldRow {
+    fn granted(self) -> Granted {
+        let (experiment, attempt) = (unsigned(Some(self.id)), unsigned32(Some(self.attempt)));
+        Granted {
+            lease: Lease { experiment, attempt, token: self.token },
+            worker: self.worker,
+            spec_json: String::new(),
+            lineage: Vec::new(),
+            stopping: row::stopping(self.cancelling, self.stopping.as_deref()),
+            since_ms: unsigned(Some(self.started_at_ms)),
+            standing: self.standing,
+        }
+    }
+}
+
 /// The attempt's row, unless the experiment cannot be leased any more.
 fn grant(tx: &Tx<'_>, assignment: Assignment, now: Now) -> Result<Option<Granted>> {
     let Assignment { experiment, worker, token } = assignment;
@@ -177,11 +213,16 @@ fn grant(tx: &Tx<'_>, assignment: Assignment, now: Now) -> Result<Option<Granted
         "INSERT INTO attempts (experiment, attempt, token, worker, started_at_ms) VALUES (?, ?, ?, ?, ?)",
         params![sql(experiment), attempt, token, worker, sql(now.ms)],
     )?;
-    let found = tx.first("SELECT spec_json, retry_of FROM experiments WHERE id = ?", [sql(experiment)])?;
-    let Some((spec_json, retry_of)): Option<(String, Option<i64>)> = found else { return Ok(None) };
+    let found: Option<(String, Option<i64>, i32, i64, u32)> = tx.first(
+        "SELECT e.spec_json, e.retry_of, e.priority, e.share, d.memory_gib
+         FROM experiments e JOIN demands d ON d.id = e.demand WHERE e.id = ?",
+        [sql(experiment)],
+    )?;
+    let Some((spec_json, retry_of, priority, share, memory_gib)) = found else { return Ok(None) };
+    let standing = Standing { priority, share, memory_gib };
     let lineage = if retry_of.is_some() { lineage(tx, experiment)? } else { vec![experiment] };
     let lease = Lease { experiment, attempt, token };
-    Ok(Some(Granted { lease, worker, spec_json, lineage, cancelling: false }))
+    Ok(Some(Granted { lease, worker, spec_json, lineage, stopping: None, since_ms: now.ms, standing }))
 }
 
 fn interrupt_all(tx: &Tx<'_>, attempts: &[Interrupted], now: Now) -> Result<()> {

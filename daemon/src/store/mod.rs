@@ -5,8 +5,9 @@
 //! Some connections read beside it. The tables are told in `migrations/`; what a state admits is decided in
 //! [`crate::lifecycle`], not here. Time and chance come in as [`Now`].
 //!
-//! [`submit`], [`change`] (cancel, retry), [`lease`] (give and end), [`report`] (what workers say) write;
-//! [`select`] (who is meant) and [`query`] read; [`row`] is the one place where a state becomes columns.
+//! [`submit`], [`change`] (cancel, retry), [`hold`] (pause, resume, priority), [`lease`] (give and end), [`report`] (what
+//! workers say) write; [`depend`] is who runs after whom. [`ready`] (what can run now), [`select`] (who is meant) and
+//! [`query`] read; [`row`] is the one place where a state becomes columns.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,11 +18,16 @@ use sqlx::sqlite::{
 };
 
 mod change;
+mod depend;
 mod error;
 mod group;
+mod hold;
 mod lease;
 mod page;
 pub mod query;
+#[cfg(test)]
+mod queue_tests;
+mod ready;
 mod report;
 mod row;
 mod select;
@@ -30,11 +36,11 @@ mod submit;
 mod tests;
 mod write;
 
-pub use change::{Cancelled, Retried};
+pub use change::{Changed, Retry};
 pub use error::StoreError;
 use group::Writer;
 pub use group::{CommitPoint, Trap};
-pub use lease::{Assignment, Granted, Interrupted};
+pub use lease::{Assignment, Granted, Interrupted, Standing};
 pub use page::{Page, Part};
 pub use report::Verdict;
 pub use select::Selection;

@@ -8,15 +8,17 @@ use cnx_proto::v1::{
     LogLine, ResultRow, State, WorkerInfo,
 };
 
-use super::{Result, Selection, Store, StoreError, sql, unsigned, unsigned32};
+use super::{Result, Selection, Store, StoreError, row, sql, unsigned, unsigned32};
 
-/// How many experiments wait and run.
+/// How many experiments wait, run and are paused.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Counts {
     /// Queued.
     pub queued: u64,
     /// Running.
     pub running: u64,
+    /// Paused.
+    pub paused: u64,
 }
 
 /// Records of one kind in an answer, the newest; an experiment has far fewer unless something goes round in circles.
@@ -51,8 +53,11 @@ pub struct NumberedLine {
 macro_rules! status {
     ($filter:literal) => {
         concat!(
-            "SELECT e.id, e.name, e.state, e.spec_json, e.attempt, e.retry_of, e.submitted_at_ms,
+            "SELECT e.id, e.name, iif(e.paused, 'paused', e.state) AS state, e.spec_json, e.attempt, e.retry_of, e.submitted_at_ms,
                 e.started_at_ms, e.finished_at_ms, e.failure, e.message, e.cancelling, e.not_before_ms,
+                e.priority, e.stopping,
+                (SELECT group_concat(id) FROM (SELECT n.id FROM dependencies d JOIN experiments n ON n.id = d.needs
+                 WHERE e.waits_for > 0 AND d.experiment = e.id AND n.state <> 'succeeded' LIMIT 100)) AS after,
                 a.worker, a.resumed_at_epoch,
                 (SELECT max(epoch) FROM epochs WHERE experiment = e.id) AS epochs_done,
                 (SELECT top1_error FROM epochs WHERE experiment = e.id ORDER BY epoch DESC LIMIT 1) AS top1_error,
@@ -82,6 +87,9 @@ struct StatusRow {
     message: Option<String>,
     cancelling: bool,
     not_before_ms: i64,
+    priority: i32,
+    stopping: Option<String>,
+    after: Option<String>,
     worker: Option<String>,
     resumed_at_epoch: Option<i64>,
     epochs_done: Option<i64>,
@@ -114,6 +122,9 @@ impl StatusRow {
             cancelling: self.cancelling,
             sweeps: split(self.sweeps),
             waits_until_ms: unsigned(Some(self.not_before_ms)),
+            priority: self.priority,
+            after: split(self.after).iter().filter_map(|id| id.parse().ok()).collect(),
+            stopping: row::stopping(false, self.stopping.as_deref()).map_or(0, |why| why.reason().into()),
         }
     }
 }
@@ -130,7 +141,7 @@ fn split(names: Option<String>) -> Vec<String> {
 }
 
 impl Store {
-    /// How many experiments wait and run.
+    /// How many experiments wait, run and are paused.
     ///
     /// # Errors
     /// When the database cannot be read; so do all methods here.
@@ -140,7 +151,7 @@ impl Store {
         let of = |state: State| {
             rows.iter().find(|(name, _)| *name == state.label()).map_or(0, |&(_, n)| unsigned(Some(n)))
         };
-        Ok(Counts { queued: of(State::Queued), running: of(State::Running) })
+        Ok(Counts { queued: of(State::Queued), running: of(State::Running), paused: of(State::Paused) })
     }
 
     /// The selected experiments by ID; of too many, the newest. No limit: 0.
@@ -160,6 +171,23 @@ impl Store {
             }
         };
         Ok(rows.into_iter().rev().map(StatusRow::encode).collect())
+    }
+
+    /// Where these experiments stand.
+    ///
+    /// # Errors
+    /// See [`Store::counts`].
+    pub async fn states(&self, ids: &[u64]) -> Result<Vec<(u64, State)>> {
+        let rows: Vec<(i64, String)> = sqlx::query_as(
+            "SELECT id, iif(paused, 'paused', state) FROM experiments
+             WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id",
+        )
+        .bind(Selection::json(ids))
+        .fetch_all(&self.readers)
+        .await?;
+        let state =
+            |(id, state): (i64, String)| (unsigned(Some(id)), State::from_label(&state).unwrap_or_default());
+        Ok(rows.into_iter().map(state).collect())
     }
 
     /// Everything on record of one experiment.
@@ -240,7 +268,7 @@ impl Store {
         macro_rules! results {
             ($filter:literal) => {
                 concat!(
-                    "SELECT e.id, e.name, e.state, e.spec_json, e.spec_hash, e.attempt,
+                    "SELECT e.id, e.name, iif(e.paused, 'paused', e.state) AS state, e.spec_json, e.spec_hash, e.attempt,
                         f.figures, a.environment,
                         (SELECT max(epoch) FROM epochs WHERE experiment = e.id) AS epochs_done,
                         (SELECT group_concat(s.name) FROM sweep_members m JOIN sweeps s ON s.id = m.sweep
@@ -287,22 +315,27 @@ impl Store {
     /// # Errors
     /// See [`Store::counts`].
     pub async fn workers(&self) -> Result<Vec<WorkerInfo>> {
-        let rows: Vec<(String, String, String, u32, String, i64)> = sqlx::query_as(
-            "SELECT name, host, device, slots, version, last_seen_ms FROM workers ORDER BY name",
+        let rows = sqlx::query(
+            "SELECT name, host, device, slots, version, last_seen_ms, memory_gib, labels FROM workers ORDER BY name",
         )
         .fetch_all(&self.readers)
         .await?;
-        let encode = |(name, host, device, slots, version, last_seen_ms)| WorkerInfo {
-            name,
-            connected: false,
-            last_seen_ms: unsigned(Some(last_seen_ms)),
-            host,
-            device,
-            slots,
-            leases: Vec::new(),
-            version,
+        let encode = |row: &sqlx::sqlite::SqliteRow| {
+            let labels: String = row.try_get("labels")?;
+            Ok(WorkerInfo {
+                name: row.try_get("name")?,
+                connected: false,
+                last_seen_ms: unsigned(row.try_get("last_seen_ms")?),
+                host: row.try_get("host")?,
+                device: row.try_get("device")?,
+                slots: row.try_get("slots")?,
+                leases: Vec::new(),
+                version: row.try_get("version")?,
+                memory_gib: row.try_get("memory_gib")?,
+                labels: labels.split_whitespace().map(str::to_owned).collect(),
+            })
         };
-        Ok(rows.into_iter().map(encode).collect())
+        rows.iter().map(encode).collect()
     }
 }
 

@@ -135,7 +135,7 @@ fn record_start(tx: &Tx<'_>, lease: &Lease, started: &Started, now: Now) -> Resu
         ],
     )?;
     let what = match started.resumed_at_epoch {
-        0 => "started from the beginning".to_owned(),
+        0 => "started".to_owned(),
         epoch => format!("resumed at epoch {epoch}, from {}", started.resumed_from),
     };
     row::note(tx, lease.experiment, lease.attempt, &what, now)?;

@@ -4,18 +4,21 @@ use rusqlite::{Row, params};
 
 use cnx_proto::v1::{self, FailureClass};
 
-use super::{Now, Result, StoreError, Tx, sql, unsigned, unsigned32};
-use crate::lifecycle::{Ending, Event, Failure, State, Surroundings};
+use super::{Now, Result, StoreError, Tx, depend, sql, unsigned, unsigned32};
+use crate::lifecycle::{Ending, Event, Failure, State, Stopping, Surroundings};
 
 struct Columns {
     state: String,
     attempt: i64,
     tries: i64,
     cancelling: bool,
+    stopping: Option<String>,
+    paused: bool,
     not_before_ms: i64,
     failure: Option<String>,
     message: Option<String>,
     max_attempts: i64,
+    needed: bool,
 }
 
 impl Columns {
@@ -28,13 +31,19 @@ impl Columns {
         let attempt = unsigned32(Some(self.attempt));
         let tries = unsigned32(Some(self.tries));
         match v1::State::from_label(&self.state) {
+            Some(v1::State::Queued) if self.paused => {
+                Ok(State::Paused { attempt, tries, last: self.failure() })
+            }
             Some(v1::State::Queued) => Ok(State::Queued {
                 attempt,
                 tries,
                 not_before_ms: unsigned(Some(self.not_before_ms)),
                 last: self.failure(),
             }),
-            Some(v1::State::Running) => Ok(State::Running { attempt, tries, cancelling: self.cancelling }),
+            Some(v1::State::Running) => {
+                let stopping = stopping(self.cancelling, self.stopping.as_deref());
+                Ok(State::Running { attempt, tries, stopping })
+            }
             Some(v1::State::Succeeded) => Ok(State::Succeeded),
             Some(v1::State::Cancelled) => Ok(State::Cancelled),
             Some(v1::State::Failed) => self.failure().map(State::Failed).ok_or_else(|| {
@@ -54,11 +63,24 @@ impl TryFrom<&Row<'_>> for Columns {
             attempt: row.get("attempt")?,
             tries: row.get("tries")?,
             cancelling: row.get("cancelling")?,
+            stopping: row.get("stopping")?,
+            paused: row.get("paused")?,
             not_before_ms: row.get("not_before_ms")?,
             failure: row.get("failure")?,
             message: row.get("message")?,
             max_attempts: row.get("max_attempts")?,
+            needed: row.get("needed")?,
         })
+    }
+}
+
+/// What a running experiment's two columns say. They are two because the one is older than the other.
+pub(super) fn stopping(cancelling: bool, stopping: Option<&str>) -> Option<Stopping> {
+    match (cancelling, stopping) {
+        (true, _) => Some(Stopping::Cancel),
+        (false, Some("pause")) => Some(Stopping::Pause),
+        (false, Some(_)) => Some(Stopping::Yield),
+        (false, None) => None,
     }
 }
 
@@ -69,7 +91,8 @@ pub(super) fn state(tx: &Tx<'_>, id: u64) -> Result<State> {
 
 fn columns(tx: &Tx<'_>, id: u64) -> Result<Columns> {
     let found = tx.first(
-        "SELECT state, attempt, tries, cancelling, not_before_ms, failure, message, max_attempts
+        "SELECT state, attempt, tries, cancelling, stopping, paused, not_before_ms, failure, message, max_attempts,
+             needed
          FROM experiments WHERE id = ?",
         [sql(id)],
     )?;
@@ -77,8 +100,17 @@ fn columns(tx: &Tx<'_>, id: u64) -> Result<Columns> {
 }
 
 /// Applies an event: the new state in the row, the event's sentence beside it, and the attempt closed if it ended.
-/// Inside the caller's transaction, so that all of it happens or none.
+/// Those that were to run after it hear of its end. Inside the caller's transaction, so that all of it happens or none.
 pub(super) fn apply(tx: &Tx<'_>, id: u64, event: Event, what: &str, now: Now) -> Result<State> {
+    let (after, needed) = step(tx, id, event, what, now)?;
+    if needed && after.wire().is_final() {
+        depend::settle(tx, id, &after, now)?;
+    }
+    Ok(after)
+}
+
+/// Like [`apply`], but nobody else hears of it. Also tells whether there is anybody to hear of it.
+pub(super) fn step(tx: &Tx<'_>, id: u64, event: Event, what: &str, now: Now) -> Result<(State, bool)> {
     let columns = columns(tx, id)?;
     let before = columns.state()?;
     let around = Surroundings {
@@ -95,30 +127,39 @@ pub(super) fn apply(tx: &Tx<'_>, id: u64, event: Event, what: &str, now: Now) ->
         end_attempt(tx, id, attempt, ending, now)?;
     }
     save(tx, id, attempt, &after, now)?;
-    note(tx, id, attempt, &sentence(what, &after, now), now)?;
-    Ok(after)
+    note(tx, id, attempt, &sentence(what, &event, &after, now), now)?;
+    Ok((after, columns.needed))
 }
 
 fn save(tx: &Tx<'_>, id: u64, attempt: u32, state: &State, now: Now) -> Result<()> {
-    let (tries, cancelling, not_before_ms, failure) = match state {
+    let (tries, stopping, not_before_ms, failure) = match state {
         State::Queued { tries, not_before_ms, last, .. } => {
-            (Some(*tries), false, *not_before_ms, last.as_ref())
+            (Some(*tries), None, *not_before_ms, last.as_ref())
         }
-        State::Running { tries, cancelling, .. } => (Some(*tries), *cancelling, 0, None),
-        State::Failed(failure) => (None, false, 0, Some(failure)),
-        State::Succeeded | State::Cancelled => (None, false, 0, None),
+        State::Paused { tries, last, .. } => (Some(*tries), None, 0, last.as_ref()),
+        State::Running { tries, stopping, .. } => (Some(*tries), *stopping, 0, None),
+        State::Failed(failure) => (None, None, 0, Some(failure)),
+        State::Succeeded | State::Cancelled => (None, None, 0, None),
     };
     let running = matches!(state, State::Running { .. });
+    let paused = matches!(state, State::Paused { .. });
+    let column = if paused { v1::State::Queued } else { state.wire() };
     tx.execute(
-        "UPDATE experiments SET state = ?, attempt = ?, tries = coalesce(?, tries), cancelling = ?,
-             not_before_ms = ?, failure = ?, message = ?,
+        "UPDATE experiments SET state = ?, paused = ?, attempt = ?, tries = coalesce(?, tries), cancelling = ?,
+             stopping = ?, not_before_ms = ?, failure = ?, message = ?,
              started_at_ms = coalesce(started_at_ms, ?), finished_at_ms = ?
          WHERE id = ?",
         params![
-            state.wire().label(),
+            column.label(),
+            paused,
             attempt,
             tries,
-            cancelling,
+            stopping == Some(Stopping::Cancel),
+            match stopping {
+                Some(Stopping::Pause) => Some("pause"),
+                Some(Stopping::Yield) => Some("yield"),
+                Some(Stopping::Cancel) | None => None,
+            },
             sql(not_before_ms),
             failure.map(|f| f.class.label()),
             failure.map(|f| f.message.as_str()),
@@ -140,18 +181,32 @@ fn end_attempt(tx: &Tx<'_>, id: u64, attempt: u32, ending: &Ending, now: Now) ->
          WHERE experiment = ? AND attempt = ? AND ended_at_ms IS NULL",
         params![sql(now.ms), ending.label(), message, sql(id), attempt],
     )?;
+    match ending {
+        Ending::Failed(failure) if failure.class.costs_a_try() => avoid(tx, id, attempt),
+        _ => Ok(()),
+    }
+}
+
+/// The next attempt prefers another worker.
+fn avoid(tx: &Tx<'_>, id: u64, attempt: u32) -> Result<()> {
+    tx.execute(
+        "UPDATE experiments SET avoid = (SELECT worker FROM attempts WHERE experiment = ?1 AND attempt = ?2)
+         WHERE id = ?1",
+        params![sql(id), attempt],
+    )?;
     Ok(())
 }
 
 /// What happened, and what it means where that is not plain from the event.
-fn sentence(what: &str, after: &State, now: Now) -> String {
-    match after {
-        State::Queued { not_before_ms: 0, .. } => format!("{what}; queued again"),
-        State::Queued { not_before_ms, tries, .. } => {
+fn sentence(what: &str, event: &Event, after: &State, now: Now) -> String {
+    match (event, after) {
+        (Event::Ended(_), State::Queued { not_before_ms: 0, .. }) => format!("{what}; queued again"),
+        (Event::Ended(_), State::Queued { not_before_ms, tries, .. }) => {
             let wait_s = not_before_ms.saturating_sub(now.ms) as f64 / 1000.0;
             format!("{what}; queued again after failure {tries}, not before {wait_s:.1} s from now")
         }
-        State::Failed(_) => format!("{what}; not tried again"),
+        (Event::Ended(_), State::Paused { .. }) => format!("{what}; paused"),
+        (Event::Ended(_), State::Failed(_)) => format!("{what}; not tried again"),
         _ => what.to_owned(),
     }
 }

@@ -5,7 +5,8 @@ use rusqlite::params;
 use cnx_proto::Spec;
 use cnx_proto::v1;
 
-use super::{Now, Result, Store, StoreError, Tx, row, sql, unsigned};
+use super::{Now, Result, Store, StoreError, Tx, depend, row, sql, unsigned};
+use crate::schedule::Demand;
 
 /// What is to be queued.
 #[derive(Debug, Default)]
@@ -18,6 +19,12 @@ pub struct Submission {
     pub force: bool,
     /// Change nothing.
     pub dry_run: bool,
+    /// Higher goes first.
+    pub priority: i32,
+    /// They may take the slots of running experiments of lower priority.
+    pub preempts: bool,
+    /// They run once all of these succeeded.
+    pub after: Vec<u64>,
 }
 
 /// A validated spec in the form of its row.
@@ -29,8 +36,8 @@ pub struct NewExperiment {
     pub json: String,
     /// Equal for experiments that would compute the same.
     pub hash: String,
-    /// Whether only a worker with a GPU may take it.
-    pub needs_gpu: bool,
+    /// What its worker must have.
+    pub demand: Demand,
     /// Tries that it has.
     pub max_attempts: u32,
 }
@@ -41,7 +48,7 @@ impl From<&Spec> for NewExperiment {
             name: spec.name.clone(),
             json: spec.to_json(),
             hash: spec.hash(),
-            needs_gpu: spec.resources.gpus > 0,
+            demand: Demand::from(&spec.resources),
             max_attempts: spec.resources.max_attempts,
         }
     }
@@ -71,12 +78,24 @@ impl Store {
 
 fn queue_all(tx: &Tx<'_>, submission: &Submission, now: Now) -> Result<Vec<v1::Submitted>> {
     let sweep = submission.sweep.as_deref().map(|name| sweep_id(tx, name, now)).transpose()?;
+    let after = depend::resolve(tx, &submission.after)?;
+    let mut demands = Demands::default();
     let mut submitted = Vec::with_capacity(submission.experiments.len());
     for new in &submission.experiments {
         let existing = if submission.force { None } else { identical(tx, &new.hash)? };
         let entry = match existing {
             Some(existing) => existing,
-            None => queue(tx, new, now)?,
+            None => {
+                let turn = Turn {
+                    demand: demands.id(tx, &new.demand)?,
+                    priority: submission.priority,
+                    preempts: submission.preempts,
+                    share: sweep.unwrap_or_default(),
+                };
+                let entry = queue(tx, new, turn, now)?;
+                depend::add(tx, entry.id, &after)?;
+                entry
+            }
         };
         if let Some(sweep) = sweep {
             join(tx, sweep, entry.id)?;
@@ -112,7 +131,7 @@ fn sweep_id(tx: &Tx<'_>, name: &str, now: Now) -> Result<i64> {
 /// The newest experiment that computes or has computed the same. One that is being cancelled will not.
 fn identical(tx: &Tx<'_>, hash: &str) -> Result<Option<v1::Submitted>> {
     let found: Option<(i64, String, String)> = tx.first(
-        "SELECT id, name, state FROM experiments
+        "SELECT id, name, iif(paused, 'paused', state) FROM experiments
          WHERE spec_hash = ? AND state IN ('queued', 'running', 'succeeded') AND NOT cancelling
          ORDER BY id DESC LIMIT 1",
         [hash],
@@ -125,28 +144,65 @@ fn identical(tx: &Tx<'_>, hash: &str) -> Result<Option<v1::Submitted>> {
     }))
 }
 
-fn queue(tx: &Tx<'_>, new: &NewExperiment, now: Now) -> Result<v1::Submitted> {
-    let id = insert(tx, new, None, now)?;
-    row::note(tx, id, 0, "submitted", now)?;
-    Ok(v1::Submitted { id, name: new.name.clone(), existing: false, state: v1::State::Queued.into() })
+/// What decides when it is an experiment's turn, besides its age.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    demand: i64,
+    priority: i32,
+    preempts: bool,
+    /// The sweep whose share of the slots it counts against; 0: what belongs to none.
+    share: i64,
 }
 
-/// Adds a queued experiment and tells its ID.
-pub(super) fn insert(tx: &Tx<'_>, new: &NewExperiment, retry_of: Option<u64>, now: Now) -> Result<u64> {
+fn queue(tx: &Tx<'_>, new: &NewExperiment, turn: Turn, now: Now) -> Result<v1::Submitted> {
     let id = tx.insert(
-        "INSERT INTO experiments (name, spec_json, spec_hash, needs_gpu, max_attempts, retry_of, submitted_at_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO experiments (name, spec_json, spec_hash, needs_gpu, max_attempts, submitted_at_ms,
+             demand, priority, preempts, share)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         params![
             new.name,
             new.json,
             new.hash,
-            new.needs_gpu,
+            new.demand.gpus > 0,
             new.max_attempts,
-            retry_of.map(sql),
-            sql(now.ms)
+            sql(now.ms),
+            turn.demand,
+            turn.priority,
+            turn.preempts,
+            turn.share
         ],
     )?;
-    Ok(unsigned(Some(id)))
+    let id = unsigned(Some(id));
+    row::note(tx, id, 0, "submitted", now)?;
+    Ok(v1::Submitted { id, name: new.name.clone(), existing: false, state: v1::State::Queued.into() })
+}
+
+/// The rows of `demands`: each combination once. Those of one submission are mostly one.
+#[derive(Debug, Default)]
+struct Demands(Vec<(Demand, i64)>);
+
+impl Demands {
+    fn id(&mut self, tx: &Tx<'_>, demand: &Demand) -> Result<i64> {
+        if let Some((_, id)) = self.0.iter().find(|(known, _)| known == demand) {
+            return Ok(*id);
+        }
+        let labels = demand.labels.join(" ");
+        tx.execute(
+            "INSERT INTO demands (gpus, memory_gib, labels) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            params![demand.gpus, demand.memory_gib, labels],
+        )?;
+        let found: Option<(i64,)> = tx.first(
+            "SELECT id FROM demands WHERE gpus = ? AND memory_gib = ? AND labels = ?",
+            params![demand.gpus, demand.memory_gib, labels],
+        )?;
+        let Some((id,)) = found else {
+            return Err(StoreError::Unexpected(format!(
+                "a demand ({demand}) is not there after it was added"
+            )));
+        };
+        self.0.push((demand.clone(), id));
+        Ok(id)
+    }
 }
 
 fn join(tx: &Tx<'_>, sweep: i64, experiment: u64) -> Result<()> {

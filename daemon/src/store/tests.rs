@@ -44,6 +44,21 @@ impl Fixture {
         self.store.report(&[report], at(10)).await.unwrap().pop().unwrap()
     }
 
+    /// Ready for a worker without a GPU.
+    async fn ready(&self, now_ms: u64) -> Vec<u64> {
+        let has = crate::schedule::Capacity::default();
+        let worker = crate::schedule::Worker {
+            name: "w".into(),
+            has,
+            slots: 9,
+            free_slots: 9,
+            free_memory_gib: 0,
+            draining: false,
+        };
+        let found = self.store.candidates(&[worker], &crate::schedule::Shares::new(), now_ms, 9).await;
+        found.unwrap().iter().map(|c| c.experiment).collect()
+    }
+
     async fn state(&self, id: u64) -> State {
         self.store.status(&Selection::Ids(vec![id]), 0).await.unwrap()[0].state()
     }
@@ -58,7 +73,7 @@ fn submission(hashes: &[&str], sweep: Option<&str>, force: bool, dry_run: bool) 
         name: format!("name-{hash}"),
         json: "{}".into(),
         hash: (*hash).to_owned(),
-        needs_gpu: false,
+        demand: crate::schedule::Demand::default(),
         max_attempts: 2,
     };
     Submission {
@@ -66,6 +81,7 @@ fn submission(hashes: &[&str], sweep: Option<&str>, force: bool, dry_run: bool) 
         sweep: sweep.map(str::to_owned),
         force,
         dry_run,
+        ..Submission::default()
     }
 }
 
@@ -211,9 +227,11 @@ async fn a_retry_names_its_line_and_takes_over_the_curve_it_resumes() {
     f.report(&lease, 1, epoch(1, 50.0)).await;
     f.report(&lease, 2, epoch(2, 40.0)).await;
     f.report(&lease, 3, outcome(outcome::Kind::Failed)).await;
-    let change = f.store.retry(&Selection::Ids(vec![1]), at(50)).await.unwrap().changes.remove(0);
+    let change =
+        f.store.retry(&Retry::Selected(Selection::Ids(vec![1])), at(50)).await.unwrap().changes.remove(0);
     assert_eq!((change.changed, change.new_id), (true, 2));
-    let again = f.store.retry(&Selection::Ids(vec![1]), at(51)).await.unwrap().changes.remove(0);
+    let again =
+        f.store.retry(&Retry::Selected(Selection::Ids(vec![1])), at(51)).await.unwrap().changes.remove(0);
     assert_eq!((again.changed, again.new_id), (false, 2));
     assert_eq!(f.store.select(&["s".into()]).await.unwrap(), Selection::Ids(vec![1, 2]));
     let assignment = Assignment { experiment: 2, worker: "w".into(), token: "t".into() };
@@ -304,9 +322,9 @@ async fn a_backed_off_experiment_is_no_candidate_until_its_time() {
     let lease = f.lease(1).await;
     let failure = Failure { class: cnx_proto::v1::FailureClass::Signal, message: "9".into() };
     f.store.interrupt(&[Interrupted { lease, failure }], at(5000)).await.unwrap();
-    assert_eq!(f.store.candidates(9, 9, 5500).await.unwrap(), []);
-    assert_eq!(f.store.next_backoff_ms(5500).await.unwrap(), Some(6000));
-    assert_eq!(f.store.candidates(9, 9, 6000).await.unwrap().len(), 1);
+    assert_eq!(f.ready(5500).await, [0; 0]);
+    assert_eq!(f.store.next_backoff_ms(5500, false).await.unwrap(), Some(6000));
+    assert_eq!(f.ready(6000).await, [1]);
 }
 
 #[tokio::test]

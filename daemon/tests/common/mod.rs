@@ -134,6 +134,7 @@ impl Daemon {
             slots: 1,
             version: "test".into(),
             held: held.to_vec(),
+            ..Hello::default()
         })
         .await
     }
@@ -271,6 +272,10 @@ pub fn succeeded() -> Body {
 
 pub fn cancelled() -> Body {
     Body::Outcome(Outcome { kind: outcome::Kind::Cancelled.into(), ..Outcome::default() })
+}
+
+pub fn interrupted() -> Body {
+    failed(cnx_proto::v1::FailureClass::Interrupted, "stopped as asked")
 }
 
 pub fn failed(class: cnx_proto::v1::FailureClass, message: &str) -> Body {

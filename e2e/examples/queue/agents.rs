@@ -101,6 +101,7 @@ impl Agent {
             slots: 1,
             version: env!("CARGO_PKG_VERSION").into(),
             held: Vec::new(),
+            ..Hello::default()
         };
         send(&out, from_worker::Message::Hello(hello)).await;
         let mut client = WorkersClient::with_interceptor(channel, auth);

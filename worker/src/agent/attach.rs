@@ -132,6 +132,8 @@ fn hello(config: &Config, held: Vec<Lease>) -> Hello {
         slots: config.slots,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         held,
+        memory_gib: config.memory_gib,
+        labels: config.labels.clone(),
     }
 }
 

@@ -28,6 +28,12 @@ pub struct AgentArgs {
     /// Threads of each experiment [default: the cores, shared by the slots]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub threads: Option<u32>,
+    /// What experiments may ask for by [resources] labels; may be repeated
+    #[arg(long = "label", value_name = "LABEL", value_parser = label)]
+    pub labels: Vec<String>,
+    /// Memory in GiB that experiments may ask for together by [resources] memory_gib [default: this machine's]
+    #[arg(long, value_name = "GIB")]
+    pub memory: Option<u32>,
     /// Where the datasets are, for experiments that don't say
     #[arg(long, value_name = "DIR", env = "CNX_DATA")]
     pub data: Option<PathBuf>,
@@ -40,6 +46,25 @@ fn device(text: &str) -> Result<String, String> {
         ("cpu", _) | (_, Some(Ok(_))) => Ok(text.to_owned()),
         _ => Err("expected cpu or cuda:N, e.g. cuda:0".to_owned()),
     }
+}
+
+fn label(text: &str) -> Result<String, String> {
+    match cnx_proto::validate::is_label(text) {
+        true => Ok(text.to_owned()),
+        false => Err("expected 1 to 64 letters, digits and . _ + = -, e.g. a100".to_owned()),
+    }
+}
+
+/// This machine's main memory in whole GiB, to the nearest, as the kernel keeps some of it to itself; 0: not known.
+pub fn machine_memory_gib() -> u32 {
+    let Ok(text) = std::fs::read_to_string("/proc/meminfo") else { return 0 };
+    total_gib(&text).unwrap_or(0)
+}
+
+fn total_gib(meminfo: &str) -> Option<u32> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    u32::try_from((kib + (1 << 19)) >> 20).ok()
 }
 
 /// An agent's settings, all decided.
@@ -61,6 +86,10 @@ pub struct Config {
     pub slots: u32,
     /// Threads of each.
     pub threads: u32,
+    /// What experiments may ask for.
+    pub labels: Vec<String>,
+    /// Memory that experiments may count on together.
+    pub memory_gib: u32,
     /// Where the datasets are; `None`: the child's default.
     pub data: Option<PathBuf>,
     /// The program of the child and the arguments before `--device …`.
@@ -134,6 +163,19 @@ mod tests {
             assert!(check_name(name).is_err(), "{name}");
         }
         assert!(check_name("box-cuda0.west_2").is_ok());
+    }
+
+    #[test]
+    fn memory_is_told_in_whole_gib_to_the_nearest() {
+        assert_eq!(total_gib("MemTotal:       65843208 kB\nMemFree: 1 kB\n"), Some(63));
+        assert_eq!(total_gib("MemTotal: 32500000 kB\n"), Some(31));
+        assert_eq!(total_gib("MemFree: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn a_label_is_one_word() {
+        assert_eq!(label("a100-80g"), Ok("a100-80g".to_owned()));
+        assert!(label("two words").is_err() && label("").is_err());
     }
 
     #[test]

@@ -153,6 +153,15 @@ fn take_over(spool_folder: &Path, supervisor: &mut Supervisor) -> anyhow::Result
     Ok(())
 }
 
+fn labels(mut labels: Vec<String>) -> anyhow::Result<Vec<String>> {
+    labels.sort_unstable();
+    labels.dedup();
+    if labels.len() > cnx_proto::validate::MAX_LABELS {
+        bail!("{} labels; expected at most {}", labels.len(), cnx_proto::validate::MAX_LABELS);
+    }
+    Ok(labels)
+}
+
 /// Decides what the flags left open.
 fn settle(args: AgentArgs) -> anyhow::Result<Config> {
     let state =
@@ -168,6 +177,8 @@ fn settle(args: AgentArgs) -> anyhow::Result<Config> {
         child: vec![program.into_os_string(), "run".into()],
         grace: GRACE,
         slots: args.slots,
+        labels: labels(args.labels)?,
+        memory_gib: args.memory.unwrap_or_else(config::machine_memory_gib),
         server: args.server,
         data: args.data,
         state,

@@ -12,7 +12,11 @@ pub enum StopCause {
     Shutdown,
     /// The lease ran out while no coordinator answered.
     LeaseRanOut,
-    /// The coordinator asked for it.
+    /// The coordinator wants its slot for a higher priority.
+    Preempted,
+    /// Somebody paused it.
+    Paused,
+    /// Somebody cancelled it.
     Cancelled,
     /// The reports could not be kept on disk.
     SpoolFailed,
@@ -92,6 +96,10 @@ pub fn decide(ending: Ending<'_>) -> Option<Outcome> {
         (Some(outcome), Some(_)) if outcome.failure() != FailureClass::Interrupted => outcome,
         (_, Some(StopCause::Shutdown)) => {
             failed(FailureClass::Interrupted, "the worker was asked to stop".to_owned())
+        }
+        (_, Some(StopCause::Paused)) => failed(FailureClass::Interrupted, "stopped to be paused".to_owned()),
+        (_, Some(StopCause::Preempted)) => {
+            failed(FailureClass::Interrupted, "stopped for a higher priority".to_owned())
         }
         (_, Some(_)) => failed(
             FailureClass::Interrupted,
@@ -237,7 +245,8 @@ mod tests {
 
     #[test]
     fn what_the_agent_stopped_was_interrupted() {
-        for cause in [StopCause::Shutdown, StopCause::LeaseRanOut] {
+        use StopCause::{LeaseRanOut, Paused, Preempted, Shutdown};
+        for cause in [Shutdown, LeaseRanOut, Paused, Preempted] {
             assert_eq!(class(end(Exit::Signal(9), None, Some(cause))), FailureClass::Interrupted);
         }
     }

@@ -226,6 +226,14 @@ impl Supervisor {
             Heard::Assign(assign) => self.assign(assign, connection).await,
             Heard::Stop(Stop { lease: Some(lease), reason }) => match StopReason::try_from(reason) {
                 Ok(StopReason::Stale) => self.stale(&lease, "the coordinator said so").await,
+                Ok(StopReason::Paused) => {
+                    tracing::info!("{}: to be paused", name(&lease));
+                    self.tell(&lease, Command::Stop(StopCause::Paused)).await;
+                }
+                Ok(StopReason::Preempted) => {
+                    tracing::info!("{}: preempted by a higher priority", name(&lease));
+                    self.tell(&lease, Command::Stop(StopCause::Preempted)).await;
+                }
                 // An unknown reason is one of a newer version; the lease is still ours to report on.
                 _ => {
                     tracing::info!("{}: cancelled", name(&lease));

@@ -74,6 +74,22 @@ async fn a_cancelled_child_may_stop_by_itself() {
 }
 
 #[tokio::test]
+async fn a_child_that_is_paused_or_preempted_was_interrupted_not_cancelled() {
+    for (reason, says) in [(StopReason::Paused, "paused"), (StopReason::Preempted, "higher priority")] {
+        let world = World::new();
+        let mut coordinator = Coordinator::start(&world.state).await;
+        let _agent = world.agent("trap 'say interrupted; exit 0' TERM; say started; await never");
+        let mut session = coordinator.welcomed().await;
+        session.assign(&lease(1)).await;
+        session.report().await;
+        session.stop(&lease(1), reason).await;
+        let report = session.report().await;
+        assert_eq!(short(&report), "2 INTERRUPTED");
+        assert!(message(&report).contains(says), "{}", message(&report));
+    }
+}
+
+#[tokio::test]
 async fn a_cancelled_child_that_ignores_it_is_killed() {
     let world = World::new();
     let mut coordinator = Coordinator::start(&world.state).await;

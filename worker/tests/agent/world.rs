@@ -88,6 +88,8 @@ impl World {
             data: Some("/data".into()),
             child: vec!["sh".into(), "-c".into(), script.into(), "child".into()],
             grace: Duration::from_secs(60),
+            labels: Vec::new(),
+            memory_gib: 0,
         }
     }
 

@@ -1,0 +1,16 @@
+//! `cnx pause`.
+
+use cnx_proto::v1::PauseRequest;
+
+use crate::args::PauseArgs;
+use crate::client::Client;
+use crate::context::Context;
+use crate::failure::Result;
+use crate::verbs::cancel::report;
+
+pub async fn run(context: &Context, args: &PauseArgs) -> Result {
+    let mut client = Client::connect(context).await?;
+    let request = PauseRequest { selectors: args.selectors.clone(), queue: args.queue };
+    let reply = client.rpc.pause(request).await.map_err(|status| client.failure(&status))?;
+    report(&reply.into_inner().changes, args.json)
+}
