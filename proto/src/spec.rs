@@ -167,10 +167,10 @@ section! {
         /// Attempts before a transient failure counts as final.
         max_attempts: u32,
         /// Main memory in GiB that is set aside for it on its worker; 0: none.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "is_zero")]
         memory_gib: u32,
         /// Labels that its worker must have, all of them.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         labels: Vec<String>,
     }
 }
@@ -319,6 +319,11 @@ named! {
         /// Evaluate the converted model on the test images.
         EvaluateConverted = "evaluate-converted",
     }
+}
+
+/// What asks for nothing is left unsaid: a worker of an older version, which knows no such key, can run it.
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Spec {

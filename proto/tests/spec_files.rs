@@ -321,3 +321,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_asks_for_no_memory_and_no_label_reads_as_it_did_before_there_were_any() {
+    let spec = good();
+    let json = spec.to_json();
+    assert!(!json.contains("memory_gib") && !json.contains("labels"), "{json}");
+    assert_eq!(Spec::from_json(&json), Ok(spec.clone()));
+    let mut wanting = spec.clone();
+    wanting.resources.memory_gib = 8;
+    wanting.resources.labels = vec!["a100".into()];
+    assert_eq!(Spec::from_json(&wanting.to_json()), Ok(wanting.clone()));
+    assert_eq!(wanting.hash(), spec.hash());
+}
