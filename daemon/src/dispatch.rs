@@ -130,9 +130,15 @@ async fn assign(coordinator: &Coordinator) -> Result<bool, StoreError> {
     if assignments.is_empty() {
         return Ok(false);
     }
-    let granted = coordinator.store.lease(&assignments, now).await?;
-    let some = !granted.is_empty();
-    send(coordinator, granted).await?;
+    coordinator.pool().granting(assignments.iter().map(|assignment| assignment.experiment));
+    let granted = coordinator.store.lease(&assignments, now).await;
+    let some = granted.as_ref().is_ok_and(|granted| !granted.is_empty());
+    let sent = match granted {
+        Ok(granted) => send(coordinator, granted).await,
+        Err(error) => Err(error),
+    };
+    coordinator.pool().granted();
+    sent?;
     coordinator.changed();
     Ok(some)
 }
@@ -182,6 +188,8 @@ async fn send(coordinator: &Coordinator, granted: Vec<Granted>) -> Result<(), St
         pool.hold(held);
         if !pool.send(&worker, to_worker::Message::Assign(assign)) {
             untold.push((lease.lease, worker));
+        } else if let Some(why) = pool.held(lease.lease.experiment).and_then(|held| held.stopping) {
+            pool.stop(lease.lease.experiment, why.reason());
         }
     }
     if untold.is_empty() {

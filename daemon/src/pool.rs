@@ -28,7 +28,12 @@ pub type Outbound = mpsc::Sender<Result<ToWorker, Status>>;
 pub struct Pool {
     workers: BTreeMap<String, Worker>,
     leases: BTreeMap<u64, Held>,
+    /// Experiments whose lease is on its way to the disk, and why they are to stop, if that came up
+    /// meanwhile.
+    granting: BTreeMap<u64, Option<Stopping>>,
     streams: u64,
+    /// By worker: the newest of its streams that was its stream.
+    newest: BTreeMap<String, u64>,
 }
 
 /// A worker's open stream.
@@ -74,15 +79,6 @@ pub struct Held {
     pub ending: bool,
 }
 
-/// What a worker's claims are worth.
-#[derive(Debug, Default)]
-pub struct Claims {
-    /// It says it holds these, and does not.
-    pub stale: Vec<Lease>,
-    /// It should hold these, and does not know them any more.
-    pub lost: Vec<Lease>,
-}
-
 /// The numbers that status shows.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Summary {
@@ -95,25 +91,35 @@ pub struct Summary {
 }
 
 impl Pool {
-    /// Judges what a worker says it holds, and renews what it does hold. Its earlier stream, if any, ends: nothing
-    /// is assigned to it until [`Pool::join`].
-    pub fn claim(&mut self, hello: &Hello, now: Instant, ttl: Duration) -> Claims {
+    /// The number of a new stream: higher than of those before it.
+    pub fn open(&mut self) -> u64 {
+        self.streams += 1;
+        self.streams
+    }
+
+    /// The leases that a worker should hold and did not name. Its earlier stream, if any, ends: nothing is assigned to
+    /// it until [`Pool::join`]. None if a later stream came before: then this one was given up by its worker long ago,
+    /// and what it says is only late.
+    pub fn claim(&mut self, hello: &Hello, stream: u64) -> Option<Vec<Lease>> {
+        let newest = self.newest.entry(hello.worker.clone()).or_default();
+        if *newest > stream {
+            return None;
+        }
+        *newest = stream;
         if let Some(earlier) = self.workers.remove(&hello.worker) {
             earlier.cut.cancel();
         }
-        let stale = self.renew(&hello.worker, &hello.held, now, ttl);
         let lost =
             self.leases.values().filter(|h| h.worker == hello.worker && !hello.held.contains(&h.lease));
-        Claims { stale, lost: lost.map(|h| h.lease.clone()).collect() }
+        Some(lost.map(|h| h.lease.clone()).collect())
     }
 
-    /// Connects a worker; its stream begins with `first`. Leases that are to stop are told so right after.
-    pub fn join(&mut self, hello: &Hello, outbound: Outbound, first: ToWorker) -> (u64, CancellationToken) {
-        self.streams += 1;
-        let stream = self.streams;
-        let cut = CancellationToken::new();
-        // The channel is new and empty: there is room.
-        let _ = outbound.try_send(Ok(first));
+    /// Connects a worker on a stream that `cut` ends, unless a later one came in between; whether it did. Leases
+    /// that are to stop are told so.
+    pub fn join(&mut self, hello: &Hello, stream: u64, outbound: Outbound, cut: CancellationToken) -> bool {
+        if self.newest.get(&hello.worker).is_some_and(|newest| *newest > stream) {
+            return false;
+        }
         let worker = Worker {
             has: Capacity {
                 gpu: has_gpu(&hello.device),
@@ -123,19 +129,16 @@ impl Pool {
             slots: hello.slots,
             stream,
             outbound,
-            cut: cut.clone(),
+            cut,
             draining: false,
         };
-        // A still newer stream may have come in between; the newest to join wins.
-        if let Some(earlier) = self.workers.insert(hello.worker.clone(), worker) {
-            earlier.cut.cancel();
-        }
+        self.workers.insert(hello.worker.clone(), worker);
         let own = self.leases.values().filter(|h| h.worker == hello.worker);
         let stopping = own.filter_map(|h| Some((h.lease.experiment, h.stopping?)));
         for (experiment, why) in stopping.collect::<Vec<_>>() {
             self.stop(experiment, why.reason());
         }
-        (stream, cut)
+        true
     }
 
     /// Disconnects a worker, unless a newer stream took over; whether it did.
@@ -168,8 +171,20 @@ impl Pool {
         stale
     }
 
+    /// Leases of these are about to be committed. Who stops one between its commit and [`Pool::hold`] finds no lease
+    /// here yet; that is remembered until [`Pool::granted`].
+    pub fn granting(&mut self, experiments: impl IntoIterator<Item = u64>) {
+        self.granting = experiments.into_iter().map(|experiment| (experiment, None)).collect();
+    }
+
+    /// All of them are held, or will not be.
+    pub fn granted(&mut self) {
+        self.granting.clear();
+    }
+
     /// Takes in a lease that is on disk.
-    pub fn hold(&mut self, held: Held) {
+    pub fn hold(&mut self, mut held: Held) {
+        held.stopping = self.granting.remove(&held.lease.experiment).flatten().or(held.stopping);
         self.leases.insert(held.lease.experiment, held);
     }
 
@@ -208,6 +223,10 @@ impl Pool {
 
     /// Takes note that an experiment is to stop, and tells its worker.
     pub fn ask_to_stop(&mut self, experiment: u64, why: Stopping) {
+        // Both: beside the lease that is being granted, one that just ended may still be here.
+        if let Some(stopping) = self.granting.get_mut(&experiment) {
+            *stopping = Some(why);
+        }
         if let Some(held) = self.leases.get_mut(&experiment) {
             held.stopping = Some(why);
         }

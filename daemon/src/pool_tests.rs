@@ -29,7 +29,10 @@ fn held(lease: Lease, worker: &str, deadline: Instant) -> Held {
 
 fn join(pool: &mut Pool, name: &str) -> (u64, CancellationToken, mpsc::Receiver<Result<ToWorker, Status>>) {
     let (outbound, inbound) = mpsc::channel(8);
-    let (stream, cut) = pool.join(&hello(name, &[]), outbound, ToWorker::default());
+    let cut = CancellationToken::new();
+    let stream = pool.open();
+    assert!(pool.claim(&hello(name, &[]), stream).is_some());
+    assert!(pool.join(&hello(name, &[]), stream, outbound, cut.clone()));
     (stream, cut, inbound)
 }
 
@@ -39,9 +42,9 @@ fn claims_are_kept_stale_or_lost() {
     pool.hold(held(lease(1, 2), "a", now));
     pool.hold(held(lease(2, 1), "a", now));
     pool.hold(held(lease(3, 1), "b", now));
-    let claims = pool.claim(&hello("a", &[lease(1, 2), lease(3, 1), lease(9, 1)]), now, TTL);
-    assert_eq!(claims.stale, [lease(3, 1), lease(9, 1)]);
-    assert_eq!(claims.lost, [lease(2, 1)]);
+    let hello = hello("a", &[lease(1, 2), lease(3, 1), lease(9, 1)]);
+    assert_eq!(pool.renew("a", &hello.held, now, TTL), [lease(3, 1), lease(9, 1)]);
+    assert_eq!(pool.claim(&hello, 1), Some(vec![lease(2, 1)]));
     assert_eq!(pool.held(1).unwrap().deadline, now + TTL);
 }
 
@@ -49,17 +52,17 @@ fn claims_are_kept_stale_or_lost() {
 fn an_overtaken_attempt_is_lost_and_its_claim_stale() {
     let (mut pool, now) = (Pool::default(), Instant::now());
     pool.hold(held(lease(1, 2), "a", now));
-    let claims = pool.claim(&hello("a", &[lease(1, 1)]), now, TTL);
-    assert_eq!((claims.stale, claims.lost), (vec![lease(1, 1)], vec![lease(1, 2)]));
+    let hello = hello("a", &[lease(1, 1)]);
+    let stale = pool.renew("a", &hello.held, now, TTL);
+    assert_eq!((stale, pool.claim(&hello, 1)), (vec![lease(1, 1)], Some(vec![lease(1, 2)])));
 }
 
 #[test]
 fn a_newer_stream_takes_over_and_the_older_cannot_disconnect_it() {
     let mut pool = Pool::default();
     let (first, cut, _inbound) = join(&mut pool, "a");
-    pool.claim(&hello("a", &[]), Instant::now(), TTL);
-    assert!(cut.is_cancelled());
     let (_second, _cut, _inbound) = join(&mut pool, "a");
+    assert!(cut.is_cancelled());
     assert!(!pool.leave("a", first));
     assert!(pool.is_connected("a"));
 }
@@ -111,4 +114,33 @@ fn a_worker_that_reads_nothing_is_cut_off_not_waited_for() {
     let (_, cut, _inbound) = join(&mut pool, "a");
     let flooded = (0..100).take_while(|_| pool.send("a", to_worker::Message::Stop(Stop::default()))).count();
     assert!(flooded < 100 && cut.is_cancelled() && !pool.is_connected("a"));
+}
+
+#[test]
+fn who_is_stopped_between_the_commit_of_its_lease_and_its_being_held_is_stopped() {
+    let (mut pool, now) = (Pool::default(), Instant::now());
+    pool.hold(held(lease(2, 1), "a", now));
+    pool.granting([1, 2, 3]);
+    pool.ask_to_stop(1, Stopping::Cancel);
+    pool.ask_to_stop(2, Stopping::Cancel);
+    for lease in [lease(1, 1), lease(2, 2), lease(3, 1)] {
+        pool.hold(held(lease, "a", now));
+    }
+    pool.granted();
+    let stopping = |id| pool.held(id).unwrap().stopping;
+    assert_eq!([stopping(1), stopping(2), stopping(3)], [Some(Stopping::Cancel), Some(Stopping::Cancel), None]);
+}
+
+#[test]
+fn what_a_worker_said_on_a_stream_that_it_gave_up_comes_too_late() {
+    let (mut pool, now) = (Pool::default(), Instant::now());
+    let (given_up, between) = (pool.open(), pool.open());
+    assert!(pool.claim(&hello("a", &[]), between).is_some());
+    let (newest, _cut, _inbound) = join(&mut pool, "a");
+    pool.hold(held(lease(1, 1), "a", now));
+    assert_eq!(pool.claim(&hello("a", &[]), given_up), None);
+    let (outbound, _messages) = mpsc::channel(8);
+    assert!(!pool.join(&hello("a", &[]), between, outbound, CancellationToken::new()));
+    assert!(pool.leave("a", newest));
+    assert_eq!(pool.claim(&hello("a", &[]), given_up), None, "also when the newest is gone");
 }

@@ -21,15 +21,19 @@ pub const MAX_BATCH: usize = 256;
 /// More slots than this on one worker are a mistake.
 const MAX_SLOTS: u32 = 1024;
 
-/// A worker that was let in, and which of its streams this is.
+/// One stream of a worker that was welcomed.
 #[derive(Debug)]
 pub struct Session {
-    /// Its name.
+    /// The worker's name.
     pub worker: String,
-    /// Tells this stream from an earlier or later one of the same worker.
-    stream: u64,
     /// Cancelled when a newer stream took over, or the worker reads too slowly.
     pub cut: CancellationToken,
+    hello: Hello,
+    outbound: Outbound,
+    /// Tells this stream from an earlier or later one of the same worker.
+    stream: u64,
+    /// The worker said something that shows that it heard Welcome.
+    entered: bool,
 }
 
 /// The first message of a stream: a Hello that can be worked with.
@@ -63,41 +67,57 @@ pub fn greeting(message: Option<from_worker::Message>) -> Result<Hello, Status> 
 }
 
 impl Session {
-    /// Judges the leases that the worker says it holds, ends those it lost, and lets it in: Welcome goes to
-    /// `outbound` first.
+    /// Judges the leases that the worker says it holds and renews what it does hold: Welcome goes to `outbound`.
     ///
-    /// # Errors
-    /// When the database cannot be written; the worker is not let in then.
-    pub async fn open(
-        coordinator: &Coordinator,
-        hello: &Hello,
-        outbound: &Outbound,
-    ) -> Result<Session, Status> {
+    /// Nothing else follows from a Hello, for it may be an old one: the worker may have given this connection up while
+    /// the coordinator stood still or the network was slow, and have attached anew since. What it does not name counts
+    /// as lost only when the worker answers on this stream ([`Session::handle`]), and if none that was opened later was
+    /// answered before. So an old Hello does nothing (nobody answers its Welcome), and an old answer neither.
+    pub fn open(coordinator: &Coordinator, hello: Hello, outbound: Outbound) -> Session {
         let ttl = coordinator.config.lease_ttl;
-        let claims = coordinator.pool().claim(hello, coordinator.chance.instant(), ttl);
-        let message = format!("worker {} came back without it", hello.worker);
-        let lost =
-            |lease: &Lease| Interrupted { lease: lease.clone(), failure: worker_lost(message.clone()) };
-        let lost: Vec<_> = claims.lost.iter().map(lost).collect();
-        coordinator.store.attach(hello, &lost, coordinator.chance.now()).await?;
+        let (stream, stale) = {
+            let mut pool = coordinator.pool();
+            (pool.open(), pool.renew(&hello.worker, &hello.held, coordinator.chance.instant(), ttl))
+        };
         let heartbeat = coordinator.config.heartbeat;
         let welcome = Welcome {
             heartbeat_interval_ms: u32::try_from(heartbeat.as_millis()).unwrap_or(u32::MAX),
             lease_ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
-            stale: claims.stale,
+            stale,
             artifacts_url: coordinator.config.artifacts_url.clone(),
         };
-        let (stream, cut) = {
+        // The channel is new and empty: there is room.
+        let _ = outbound.try_send(Ok(ToWorker { message: Some(to_worker::Message::Welcome(welcome)) }));
+        let (worker, cut) = (hello.worker.clone(), CancellationToken::new());
+        Session { worker, cut, hello, outbound, stream, entered: false }
+    }
+
+    /// The worker answered: this is its stream now. Ends the leases that it lost, and lets it have others.
+    async fn enter(&mut self, coordinator: &Coordinator) -> Result<(), Status> {
+        if self.entered {
+            return Ok(());
+        }
+        let hello = &self.hello;
+        let lost = coordinator.pool().claim(hello, self.stream).ok_or_else(|| taken_over(&self.worker))?;
+        let message = format!("worker {} came back without it", hello.worker);
+        let interrupted =
+            |lease: &Lease| Interrupted { lease: lease.clone(), failure: worker_lost(message.clone()) };
+        let interrupted: Vec<_> = lost.iter().map(interrupted).collect();
+        coordinator.store.attach(hello, &interrupted, coordinator.chance.now()).await?;
+        let joined = {
             let mut pool = coordinator.pool();
-            for lease in &claims.lost {
+            for lease in &lost {
                 pool.release(lease);
             }
-            let first = ToWorker { message: Some(to_worker::Message::Welcome(welcome)) };
-            pool.join(hello, outbound.clone(), first)
+            pool.join(hello, self.stream, self.outbound.clone(), self.cut.clone())
         };
         coordinator.ring();
+        if !joined {
+            return Err(taken_over(&self.worker));
+        }
+        self.entered = true;
         tracing::info!(worker = hello.worker, device = hello.device, slots = hello.slots, "attached");
-        Ok(Session { worker: hello.worker.clone(), stream, cut })
+        Ok(())
     }
 
     /// Handles what the worker said: durable reports in one transaction, the rest in memory. The answers are to be
@@ -107,10 +127,11 @@ impl Session {
     /// When the database cannot be written, or a message is out of place; the stream is over then, and nothing of
     /// what is not answered counts.
     pub async fn handle(
-        &self,
+        &mut self,
         coordinator: &Coordinator,
         batch: Vec<FromWorker>,
     ) -> Result<Vec<to_worker::Message>, Status> {
+        self.enter(coordinator).await?;
         let mut answers = Vec::new();
         let mut durable = Vec::new();
         for message in batch {
@@ -165,6 +186,13 @@ impl Session {
         let stale = pool.renew(&self.worker, &heartbeat.leases, coordinator.chance.instant(), ttl);
         to_worker::Message::Heartbeat(HeartbeatReply { number: heartbeat.number, stale })
     }
+}
+
+/// Why a stream ends that is not, or will not be, its worker's any more.
+pub fn taken_over(worker: &str) -> Status {
+    Status::aborted(format!(
+        "this connection of worker {worker} is over: a newer one took over, or it read too slowly; attach again"
+    ))
 }
 
 fn acknowledge(coordinator: &Coordinator, report: Report, verdict: Verdict) -> to_worker::Message {

@@ -12,7 +12,7 @@ use cnx_proto::v1::{FromWorker, Hello, ToWorker};
 
 use crate::coordinator::Coordinator;
 use crate::pool::Outbound;
-use crate::session::{self, MAX_BATCH, Session};
+use crate::session::{self, MAX_BATCH, Session, taken_over};
 
 /// How long a new stream may take to say Hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(30);
@@ -23,7 +23,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Talks with a worker until either leaves, a newer stream of it takes over, or the coordinator stops.
 pub async fn converse(coordinator: Arc<Coordinator>, mut inbound: Streaming<FromWorker>, outbound: Outbound) {
     let end = match greeted(&coordinator, &mut inbound).await {
-        Ok(hello) => attached(&coordinator, &hello, inbound, &outbound).await,
+        Ok(hello) => attached(&coordinator, hello, inbound, &outbound).await,
         Err(status) => Err(status),
     };
     if let Err(status) = end {
@@ -44,12 +44,12 @@ async fn greeted(coordinator: &Coordinator, inbound: &mut Streaming<FromWorker>)
 
 async fn attached(
     coordinator: &Coordinator,
-    hello: &Hello,
+    hello: Hello,
     mut inbound: Streaming<FromWorker>,
     outbound: &Outbound,
 ) -> Result<(), Status> {
-    let session = Session::open(coordinator, hello, outbound).await?;
-    let end = listen(coordinator, &session, &mut inbound, outbound).await;
+    let mut session = Session::open(coordinator, hello, outbound.clone());
+    let end = listen(coordinator, &mut session, &mut inbound, outbound).await;
     session.close(coordinator).await;
     end
 }
@@ -57,7 +57,7 @@ async fn attached(
 /// Handles what the worker says, as much at once as has arrived.
 async fn listen(
     coordinator: &Coordinator,
-    session: &Session,
+    session: &mut Session,
     inbound: &mut Streaming<FromWorker>,
     outbound: &Outbound,
 ) -> Result<(), Status> {
@@ -107,10 +107,4 @@ async fn arrived(inbound: &mut Streaming<FromWorker>) -> Poll<Option<FromWorker>
 
 fn stopping() -> Status {
     Status::unavailable("the coordinator stops; go on training and attach again")
-}
-
-fn taken_over(worker: &str) -> Status {
-    Status::aborted(format!(
-        "this connection of worker {worker} is over: a newer one took over, or it read too slowly; attach again"
-    ))
 }

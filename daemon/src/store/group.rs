@@ -10,8 +10,10 @@
 //! guessed is worth less than the millisecond that a new one costs.
 
 use std::any::Any;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags};
@@ -35,9 +37,13 @@ const STATEMENTS: usize = 256;
 /// How long another process (a backup, somebody's sqlite3) may hold the lock.
 const BUSY: Duration = Duration::from_secs(10);
 
-/// Moments around a commit at which a process can die.
+/// Moments around a commit at which a process can die, or things can happen in another order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitPoint {
+    /// A caller handed in a change; told in the caller's own task, the verdict does not matter.
+    Queued,
+    /// The thread has a change and is about to begin a group.
+    Begin,
     /// All is written, nothing is durable.
     Before,
     /// All is durable, nobody was answered.
@@ -45,12 +51,35 @@ pub enum CommitPoint {
 }
 
 /// Called at each [`CommitPoint`]; `true` ends the writer there as a crash would: no commit after it, no answer.
-pub type Trap = Box<dyn FnMut(CommitPoint) -> bool + Send>;
+#[derive(Clone)]
+pub struct Trap {
+    verdict: Arc<dyn Fn(CommitPoint) -> bool + Send + Sync>,
+    timeless: bool,
+}
+
+impl Trap {
+    /// A trap that calls `verdict`, which may also hold the thread up.
+    pub fn new(verdict: impl Fn(CommitPoint) -> bool + Send + Sync + 'static) -> Trap {
+        Trap { verdict: Arc::new(verdict), timeless: false }
+    }
+
+    /// Groups are bounded by their number only: what is in them does not depend on the clock.
+    pub fn timeless(self) -> Trap {
+        Trap { timeless: true, ..self }
+    }
+}
+
+impl fmt::Debug for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Trap")
+    }
+}
 
 /// Hands changes to the thread.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     calls: mpsc::Sender<Message>,
+    trap: Option<Trap>,
 }
 
 enum Message {
@@ -120,12 +149,12 @@ impl Writer {
     /// When it cannot be opened for writing.
     pub(super) fn start(file: &Path, trap: Option<Trap>) -> Result<Writer> {
         let (calls, messages) = mpsc::channel(BACKLOG);
-        let thread = Thread { file: file.to_owned(), connection: Some(open(file)?), trap };
+        let thread = Thread { file: file.to_owned(), connection: Some(open(file)?), trap: trap.clone() };
         std::thread::Builder::new()
             .name("writer".to_owned())
             .spawn(move || thread.run(messages))
             .map_err(|e| StoreError::Database(format!("no thread to write: {e}")))?;
-        Ok(Writer { calls })
+        Ok(Writer { calls, trap })
     }
 
     /// Runs a change, and answers after it is on disk. It runs to its end even if the caller gives up.
@@ -138,6 +167,9 @@ impl Writer {
         let pending = Pending { change: Some(change), result: None, caller };
         let sent = self.calls.send(Message::Change(Box::new(pending))).await;
         sent.map_err(|_| StoreError::Closed)?;
+        if let Some(trap) = &self.trap {
+            (trap.verdict)(CommitPoint::Queued);
+        }
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -182,10 +214,14 @@ impl Thread {
 
     /// One transaction: the first message, and those that wait already.
     fn group(&mut self, first: Message, messages: &mut mpsc::Receiver<Message>) -> Next {
+        if self.dies_at(CommitPoint::Begin) {
+            return Next::Crash;
+        }
         let mut group: Vec<Box<dyn Change>> = Vec::new();
         let mut next = Next::Group;
         let mut waiting = Some(first);
         let started = Instant::now();
+        let timeless = self.trap.as_ref().is_some_and(|trap| trap.timeless);
         let mut written = self.begin();
         while let Some(message) = waiting.take() {
             let mut change = match message {
@@ -197,7 +233,8 @@ impl Thread {
             };
             written = written.and_then(|()| self.within_savepoint(change.as_mut()));
             group.push(change);
-            if written.is_ok() && group.len() < MAX_GROUP && started.elapsed() < MAX_GROUP_TIME {
+            let in_time = timeless || started.elapsed() < MAX_GROUP_TIME;
+            if written.is_ok() && group.len() < MAX_GROUP && in_time {
                 waiting = messages.try_recv().ok();
             }
         }
@@ -247,8 +284,8 @@ impl Thread {
         Ok(if self.dies_at(CommitPoint::After) { Committed::Crashed } else { Committed::Yes })
     }
 
-    fn dies_at(&mut self, point: CommitPoint) -> bool {
-        self.trap.as_mut().is_some_and(|trap| trap(point))
+    fn dies_at(&self, point: CommitPoint) -> bool {
+        self.trap.as_ref().is_some_and(|trap| (trap.verdict)(point))
     }
 
     fn fold_in_log(&self) {

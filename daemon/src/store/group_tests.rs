@@ -28,7 +28,7 @@ impl Fixture {
         Connection::open(&file).unwrap().execute_batch(table).unwrap();
         let commits = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&commits);
-        let trap: Trap = Box::new(move |at| {
+        let trap = Trap::new(move |at| {
             counted.fetch_add(u32::from(at == CommitPoint::After), Ordering::SeqCst);
             Some(at) == point
         });

@@ -1,6 +1,7 @@
 //! A coordinator on a temporary folder, and a worker played by hand.
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -32,6 +33,9 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub type Auth = Box<dyn FnMut(Request<()>) -> Result<Request<()>, Status> + Send + Sync>;
 pub type People = ExperimentsClient<InterceptedService<Channel, Auth>>;
+
+/// Number of the heartbeat that answers Welcome.
+const ANSWER: u64 = 0;
 
 /// Fails the test rather than hang.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -140,15 +144,28 @@ impl Daemon {
     }
 
     pub async fn attach(&self, hello: Hello) -> Worker {
+        let held = hello.held.clone();
         let (out, messages) = mpsc::channel(64);
         out.send(FromWorker { message: Some(from_worker::Message::Hello(hello)) }).await.unwrap();
         let mut client = WorkersClient::with_interceptor(self.channel.clone(), auth(&self.token));
         let inbound = client.attach(ReceiverStream::new(messages)).await.unwrap().into_inner();
-        let mut worker = Worker { out, inbound, welcome: Welcome::default() };
+        let mut worker = Worker { out, inbound, early: VecDeque::new(), welcome: Welcome::default() };
         match worker.next().await {
             to_worker::Message::Welcome(welcome) => worker.welcome = welcome,
             other => panic!("expected Welcome, found {other:?}"),
         }
+        // As the agent does at once: from now on it is attached.
+        let answer = Heartbeat { number: ANSWER, leases: held, draining: false };
+        let message = Some(from_worker::Message::Heartbeat(answer));
+        worker.out.send(FromWorker { message }).await.unwrap();
+        let mut early = VecDeque::new();
+        loop {
+            match worker.next().await {
+                to_worker::Message::Heartbeat(HeartbeatReply { number: ANSWER, .. }) => break,
+                message => early.push_back(message),
+            }
+        }
+        worker.early = early;
         worker
     }
 }
@@ -165,11 +182,16 @@ pub fn auth(token: &str) -> Auth {
 pub struct Worker {
     out: mpsc::Sender<FromWorker>,
     inbound: Streaming<ToWorker>,
+    /// What came before the answer to its first heartbeat.
+    early: VecDeque<to_worker::Message>,
     pub welcome: Welcome,
 }
 
 impl Worker {
     pub async fn next(&mut self) -> to_worker::Message {
+        if let Some(message) = self.early.pop_front() {
+            return message;
+        }
         let message = soon("a message to the worker", self.inbound.message()).await;
         message.unwrap().expect("the stream ended").message.unwrap()
     }
