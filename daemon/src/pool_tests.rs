@@ -128,7 +128,10 @@ fn who_is_stopped_between_the_commit_of_its_lease_and_its_being_held_is_stopped(
     }
     pool.granted();
     let stopping = |id| pool.held(id).unwrap().stopping;
-    assert_eq!([stopping(1), stopping(2), stopping(3)], [Some(Stopping::Cancel), Some(Stopping::Cancel), None]);
+    assert_eq!(
+        [stopping(1), stopping(2), stopping(3)],
+        [Some(Stopping::Cancel), Some(Stopping::Cancel), None]
+    );
 }
 
 #[test]

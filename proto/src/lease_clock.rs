@@ -1,8 +1,9 @@
 //! How long this worker may count on a lease: pure arithmetic over times since boot.
 //!
 //! A lease lives by its heartbeats. The coordinator counts its time to live from when it *received* the last one;
-//! the worker counts from when it *sent* the last one that was acknowledged, and stops a margin earlier. So the
-//! worker always gives up first, whatever the network did, and no experiment ever has two live children.
+//! the worker counts from when it *sent* the last one that was acknowledged, and stops computing a margin earlier. So
+//! the worker always stops first, whatever the network did, and no experiment ever has two children that compute. A
+//! lease that ran out here may still be ours: when the coordinator says so, its child goes on.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -24,9 +25,25 @@ pub struct LeaseClock {
     ttl: Duration,
     /// When the newest acknowledged heartbeat (or Hello) was sent.
     confirmed_at: SinceBoot,
-    renewed_at: HashMap<Lease, SinceBoot>,
+    held: HashMap<Lease, Held>,
     in_flight: BTreeMap<u64, (SinceBoot, Vec<Lease>)>,
     last_number: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    renewed_at: SinceBoot,
+    /// Told by [`LeaseClock::take_expired`], and not renewed since.
+    expired: bool,
+}
+
+/// When what works under a lease must stop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Holds {
+    /// It computes nothing from then on.
+    pub until: SinceBoot,
+    /// If it has not stopped by itself, it is made to.
+    pub forced_at: SinceBoot,
 }
 
 impl LeaseClock {
@@ -36,19 +53,20 @@ impl LeaseClock {
         self.confirmed_at = sent_at;
         self.in_flight.clear();
         for lease in held {
-            self.renewed_at.insert(lease.clone(), sent_at);
+            let expired = self.held.get(lease).is_some_and(|held| held.expired);
+            self.held.insert(lease.clone(), Held { renewed_at: sent_at, expired });
         }
     }
 
     /// A lease was granted. Its grant lies somewhere after the last acknowledged heartbeat was sent, so that is
     /// where its time starts here.
     pub fn granted(&mut self, lease: Lease) {
-        self.renewed_at.insert(lease, self.confirmed_at);
+        self.held.insert(lease, Held { renewed_at: self.confirmed_at, expired: false });
     }
 
     /// A lease is over: its time does not matter any more.
     pub fn ended(&mut self, lease: &Lease) {
-        self.renewed_at.remove(lease);
+        self.held.remove(lease);
     }
 
     /// A heartbeat naming `leases` is sent now; this is its number.
@@ -68,8 +86,8 @@ impl LeaseClock {
         self.in_flight = self.in_flight.split_off(&number);
         self.confirmed_at = self.confirmed_at.max(sent_at);
         for lease in leases {
-            if let Some(renewed_at) = self.renewed_at.get_mut(&lease) {
-                *renewed_at = (*renewed_at).max(sent_at);
+            if let Some(held) = self.held.get_mut(&lease) {
+                held.renewed_at = held.renewed_at.max(sent_at);
             }
         }
     }
@@ -79,25 +97,38 @@ impl LeaseClock {
         self.in_flight.first_key_value().map(|(_, (sent_at, _))| *sent_at)
     }
 
-    /// When the first of the held leases runs out; `None` when none is held.
+    /// When the first of the held leases runs out; `None` when none does.
     pub fn next_deadline(&self) -> Option<SinceBoot> {
-        self.renewed_at.values().min().map(|at| *at + self.usable())
+        let running = self.held.values().filter(|held| !held.expired);
+        running.map(|held| held.renewed_at + self.usable()).min()
     }
 
-    /// Takes out the leases that have run out, by experiment and attempt.
+    /// How long a lease holds; `None` when it is not held.
+    pub fn holds(&self, lease: &Lease) -> Option<Holds> {
+        let until = self.held.get(lease)?.renewed_at + self.usable();
+        Some(Holds { until, forced_at: until + self.ttl / MARGIN / 2 })
+    }
+
+    /// The leases that have run out since the last time, by experiment and attempt. They are still held: the coordinator
+    /// may yet renew them.
     pub fn take_expired(&mut self, now: SinceBoot) -> Vec<Lease> {
+        self.turn(|held, usable| !held.expired && held.renewed_at + usable <= now)
+    }
+
+    /// The leases that had run out and were renewed since the last time, by experiment and attempt.
+    pub fn take_revived(&mut self, now: SinceBoot) -> Vec<Lease> {
+        self.turn(|held, usable| held.expired && held.renewed_at + usable > now)
+    }
+
+    fn turn(&mut self, which: impl Fn(&Held, Duration) -> bool) -> Vec<Lease> {
         let usable = self.usable();
-        let mut expired: Vec<Lease> = self
-            .renewed_at
-            .iter()
-            .filter(|(_, at)| **at + usable <= now)
-            .map(|(lease, _)| lease.clone())
-            .collect();
-        expired.sort_by_key(|lease| (lease.experiment, lease.attempt));
-        for lease in &expired {
-            self.renewed_at.remove(lease);
+        let mut turned = Vec::new();
+        for (lease, held) in self.held.iter_mut().filter(|(_, held)| which(held, usable)) {
+            held.expired = !held.expired;
+            turned.push(lease.clone());
         }
-        expired
+        turned.sort_by_key(|lease| (lease.experiment, lease.attempt));
+        turned
     }
 
     fn usable(&self) -> Duration {
@@ -133,6 +164,33 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_that_ran_out_is_told_once_and_again_when_it_holds_again() {
+        let mut clock = LeaseClock::default();
+        clock.welcomed(at(0), TTL, &[lease(1), lease(2)]);
+        let number = clock.sent(at(60), vec![lease(1)]);
+        assert_eq!(clock.take_expired(at(90)), [lease(1), lease(2)]);
+        assert!(clock.take_expired(at(95)).is_empty() && clock.take_revived(at(95)).is_empty());
+        clock.acknowledged(number);
+        assert_eq!(clock.take_revived(at(100)), [lease(1)]);
+        assert!(clock.take_revived(at(100)).is_empty());
+        assert_eq!(clock.next_deadline(), Some(at(150)));
+        clock.welcomed(at(120), TTL, &[lease(1), lease(2)]);
+        assert_eq!(clock.take_revived(at(121)), [lease(2)]);
+    }
+
+    #[test]
+    fn an_acknowledgement_that_comes_too_late_revives_nothing() {
+        let mut clock = LeaseClock::default();
+        clock.welcomed(at(0), TTL, &[lease(1)]);
+        let number = clock.sent(at(10), vec![lease(1)]);
+        assert_eq!(clock.take_expired(at(90)), [lease(1)]);
+        clock.acknowledged(number);
+        assert!(clock.take_revived(at(100)).is_empty());
+        assert_eq!(clock.holds(&lease(1)), Some(Holds { until: at(100), forced_at: at(105) }));
+        assert_eq!(clock.holds(&lease(2)), None);
+    }
+
+    #[test]
     fn a_heartbeat_renews_only_what_it_named() {
         let mut clock = LeaseClock::default();
         clock.welcomed(at(0), TTL, &[lease(1)]);
@@ -141,6 +199,8 @@ mod tests {
         clock.acknowledged(number);
         assert_eq!(clock.take_expired(at(90)), [lease(2)]);
         assert_eq!(clock.next_deadline(), Some(at(140)));
+        clock.ended(&lease(2));
+        assert_eq!(clock.holds(&lease(2)), None);
     }
 
     #[test]
