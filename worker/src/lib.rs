@@ -6,7 +6,7 @@
 //! - [`pipeline`]: one attempt on one screen: data → model → train → evaluate → convert → evaluate
 //! - [`data`]: CIFAR and the generated set; order, augmentation, batches
 //! - [`model`]: CondenseNet, DenseNet, learned group convolutions
-//! - [`train`]: the loop; [`condensing`], [`learning_rate`] (pure), [`optimizer`]
+//! - [`train`]: the loop; [`cpu_step`]: its step on CPUs, by cnx-kernels; [`condensing`], [`learning_rate`] (pure), [`optimizer`]
 //! - [`evaluate`], [`convert`]
 //! - [`checkpoint`], [`tensor_file`], [`artifacts`]: what is saved, as what, where; [`model_file`]: a model that is given
 //! - [`agent`]: the other process: attaches to the coordinator and supervises one child a lease
@@ -18,6 +18,7 @@ pub mod checkpoint;
 pub mod commands;
 pub mod condensing;
 pub mod convert;
+pub mod cpu_step;
 pub mod data;
 pub mod device;
 pub mod evaluate;

@@ -52,8 +52,16 @@ impl Sgd {
     /// When libtorch fails.
     pub fn step(&mut self, loss: &Tensor, learning_rate: f64) -> Result<()> {
         let gradients = Tensor::f_run_backward(&[loss], &self.parameters, false, false)?;
+        self.apply(&tch::no_grad(|| flatten(&gradients))?, learning_rate)
+    }
+
+    /// One step against a gradient that is there: that of all parameters, one after another.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn apply(&mut self, gradient: &Tensor, learning_rate: f64) -> Result<()> {
         tch::no_grad(|| {
-            let mut gradient = flatten(&gradients)?;
+            let mut gradient = gradient.shallow_clone();
             if self.weight_decay != 0.0 {
                 gradient = gradient.f_add(&self.flat.f_mul_scalar(self.weight_decay)?)?;
             }
@@ -65,6 +73,16 @@ impl Sgd {
             let _ = self.flat.f_sub_(&direction.f_mul_scalar(learning_rate)?)?;
             Ok(())
         })
+    }
+
+    /// The parameters, one after another, as they are now.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn read(&self, parameters: &mut Vec<f32>) -> Result<()> {
+        let count = self.flat.numel();
+        parameters.resize(count, 0.0);
+        Ok(self.flat.f_copy_data(parameters, count)?)
     }
 
     /// The momentum of every parameter, under its name in a checkpoint.

@@ -151,23 +151,23 @@ pub(super) struct Dropout {
 impl Dropout {
     fn forward(self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         let Mode::Train { seed, step } = mode else { return Ok(x.shallow_clone()) };
-        let mask = self.mask(seed, step, x.numel());
+        let mask = dropout_mask(self.probability, seed, step, self.layer, x.numel());
         let mask = Tensor::f_from_data_size(&mask, &x.size(), Kind::Uint8)?.f_to_device(x.device())?;
         Ok(x.f_mul(&mask.f_to_kind(x.kind())?)?.f_mul_scalar(1.0 / (1.0 - self.probability))?)
     }
+}
 
-    /// 1 where kept, 0 where dropped. Drawn on the host with 16 bits an element, so the probability is rounded to a
-    /// multiple of 2⁻¹⁶: a step has millions of elements.
-    fn mask(self, seed: u64, step: u64, elements: usize) -> Vec<u8> {
-        let mut random = Stream::new(seed, Purpose::Dropout, [step as u32, self.layer]);
-        let threshold = (self.probability * 65536.0).round() as u32;
-        let mut mask = Vec::with_capacity(elements + 1);
-        while mask.len() < elements {
-            let bits = random.next_u32();
-            mask.push(u8::from(bits & 0xffff >= threshold));
-            mask.push(u8::from(bits >> 16 >= threshold));
-        }
-        mask.truncate(elements);
-        mask
+/// 1 where kept, 0 where dropped. Drawn on the host with 16 bits an element, so the probability is rounded to a
+/// multiple of 2⁻¹⁶: a step has millions of elements.
+pub(crate) fn dropout_mask(probability: f64, seed: u64, step: u64, layer: u32, elements: usize) -> Vec<u8> {
+    let mut random = Stream::new(seed, Purpose::Dropout, [step as u32, layer]);
+    let threshold = (probability * 65536.0).round() as u32;
+    let mut mask = Vec::with_capacity(elements + 1);
+    while mask.len() < elements {
+        let bits = random.next_u32();
+        mask.push(u8::from(bits & 0xffff >= threshold));
+        mask.push(u8::from(bits >> 16 >= threshold));
     }
+    mask.truncate(elements);
+    mask
 }

@@ -100,6 +100,20 @@ impl LearnedGroupConv {
         Ok(condensing::surviving(&to_host(&self.mask)?, self.inputs, self.groups))
     }
 
+    /// The inputs that each group keeps, ascending.
+    ///
+    /// # Errors
+    /// When libtorch fails, or the outputs of a group differ in their inputs.
+    pub fn kept_by_group(&self) -> Result<Vec<Vec<usize>>> {
+        self.kept()?
+            .ok_or_else(|| Failure::internal(format!("the mask of {} differs within a group", self.name)))
+    }
+
+    /// Whether the last stage was reached.
+    pub fn is_condensed(&self) -> bool {
+        self.reached.get() + 1 >= self.condense_factor
+    }
+
     /// Inputs that each group has dropped so far.
     pub fn dropped(&self) -> usize {
         condensing::dropped(self.reached.get(), self.inputs, self.condense_factor)
@@ -114,7 +128,7 @@ impl LearnedGroupConv {
     /// Σ over groups and inputs of sqrt(Σ w², at least 1e-6), w being the masked weights from the input to the group's
     /// outputs; nothing once condensing is over.
     pub fn lasso(&self) -> Result<Option<Tensor>> {
-        if self.reached.get() + 1 >= self.condense_factor {
+        if self.is_condensed() {
             return Ok(None);
         }
         let shape = [-1, self.groups as i64, self.inputs as i64];

@@ -19,6 +19,7 @@ use tch::{Device, Kind, Tensor};
 use crate::failure::Result;
 pub use layers::Mode;
 use layers::Module;
+pub(crate) use layers::dropout_mask;
 use learned_group_conv::LearnedGroupConv;
 use state::State;
 
@@ -61,7 +62,7 @@ impl Network {
     /// When libtorch fails.
     pub fn forward(&mut self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         if mode != Mode::Evaluate {
-            self.state.count_batch()?;
+            self.count_batch()?;
         }
         // The first layer is the input.
         let mut maps = vec![Some(images.shallow_clone())];
@@ -108,6 +109,27 @@ impl Network {
     /// Inputs that each learned group convolution has dropped so far, in forward order.
     pub fn dropped(&self) -> Vec<usize> {
         self.learned().map(LearnedGroupConv::dropped).collect()
+    }
+
+    /// The inputs that each group of each learned group convolution keeps, in forward order.
+    ///
+    /// # Errors
+    /// When libtorch fails, or the outputs of a group differ in their inputs.
+    pub fn kept(&self) -> Result<Vec<Vec<Vec<usize>>>> {
+        self.learned().map(LearnedGroupConv::kept_by_group).collect()
+    }
+
+    /// Whether condensing is over; true also where there is nothing to condense.
+    pub fn is_condensed(&self) -> bool {
+        self.learned().all(LearnedGroupConv::is_condensed)
+    }
+
+    /// Counts a training step for all batch norms.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn count_batch(&mut self) -> Result<()> {
+        self.state.count_batch()
     }
 
     /// Kept share of the learned group convolutions' weights, as the masks say; 1 for a network that has none.
