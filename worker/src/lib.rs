@@ -6,9 +6,10 @@
 //! - [`pipeline`]: one attempt on one screen: data → model → train → evaluate → convert → evaluate
 //! - [`data`]: CIFAR and the generated set; order, augmentation, batches
 //! - [`model`]: CondenseNet, DenseNet, learned group convolutions
-//! - [`train`]: the loop; [`cpu_step`]: its step on CPUs, by cnx-kernels; [`condensing`], [`learning_rate`] (pure), [`optimizer`]
+//! - [`train`]: the loop; [`cpu_step`]: its step on CPUs, by cnx-kernels; [`meter`], [`condensing`], [`learning_rate`] (pure),
+//!   [`optimizer`]
 //! - [`evaluate`], [`convert`]
-//! - [`checkpoint`], [`tensor_file`], [`artifacts`]: what is saved, as what, where; [`model_file`]: a model that is given
+//! - [`record`], [`checkpoint`], [`tensor_file`], [`artifacts`]: what is saved, as what, where; [`saver`]: by whom; [`model_file`]: a model that is given
 //! - [`agent`]: the other process: attaches to the coordinator and supervises one child a lease
 //! - [`reporter`]: what the attempt tells the agent; [`failure`], [`stop`]
 
@@ -24,11 +25,14 @@ pub mod device;
 pub mod evaluate;
 pub mod failure;
 pub mod learning_rate;
+pub mod meter;
 pub mod model;
 pub mod model_file;
 pub mod optimizer;
 pub mod pipeline;
+pub mod record;
 pub mod reporter;
+pub mod saver;
 pub mod stop;
 pub mod tensor_file;
 pub mod train;

@@ -2,6 +2,7 @@
 //! none.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use cnx_proto::Spec;
 use cnx_proto::spec::Step;
@@ -12,7 +13,7 @@ use cnx_proto::v1::{
 };
 use tch::Device;
 
-use crate::checkpoint::{Keeper, Record};
+use crate::checkpoint::Keeper;
 use crate::convert::convert;
 use crate::data::{self, Data};
 use crate::device;
@@ -21,6 +22,7 @@ use crate::failure::{Failure, Result};
 use crate::model::{Form, Network};
 use crate::model_file::ModelFile;
 use crate::optimizer::Sgd;
+use crate::record::{Position, Record};
 use crate::reporter::{Reporter, log};
 use crate::stop::Stop;
 use crate::train::{Bench, train};
@@ -34,6 +36,8 @@ pub struct Surroundings {
     pub threads: u32,
     /// Where datasets are, unless the spec says otherwise.
     pub data: Option<PathBuf>,
+    /// Between two checkpoints in the middle of an epoch.
+    pub checkpoint_every: Duration,
 }
 
 /// Runs an attempt and tells all of it, the outcome last.
@@ -70,6 +74,7 @@ fn end(result: Result<()>, reporter: &mut Reporter) -> Result<Outcome> {
 struct Prepared {
     spec: Spec,
     threads: u32,
+    checkpoint_every: Duration,
     data: Data,
     network: Network,
     keeper: Keeper,
@@ -106,10 +111,13 @@ fn prepare_training(assign: &Assign, spec: Spec, threads: u32, here: &Surroundin
         network.load(&checkpoint.tensors)?;
         optimizer.load(&checkpoint.tensors)?;
         (record, resumed_from) = (checkpoint.record, checkpoint.name);
-        log(format!("resumed from {resumed_from}, after epoch {}", record.epochs_done));
+        let Position { epochs_done, steps } = record.position();
+        let of_next = if steps > 0 { format!(" and {steps} steps of the next") } else { String::new() };
+        log(format!("resumed from {resumed_from}, after epoch {epochs_done}{of_next}"));
     }
     let training = Some(Training { optimizer, record, resumed_from });
-    Ok(Prepared { spec, threads, data, network, keeper, training })
+    let checkpoint_every = here.checkpoint_every;
+    Ok(Prepared { spec, threads, checkpoint_every, data, network, keeper, training })
 }
 
 fn prepare_job(
@@ -124,7 +132,8 @@ fn prepare_job(
     // Converting needs no images.
     let data = if spec.measures() { data::load_test(&spec, here.data.as_deref())? } else { Data::default() };
     let keeper = Keeper::open(assign, &file.spec_of_model(&spec))?;
-    Ok(Prepared { spec, threads, data, network, keeper, training: None })
+    let checkpoint_every = here.checkpoint_every;
+    Ok(Prepared { spec, threads, checkpoint_every, data, network, keeper, training: None })
 }
 
 fn started(here: &Surroundings, prepared: Option<&Prepared>) -> Started {
@@ -141,8 +150,8 @@ fn started(here: &Surroundings, prepared: Option<&Prepared>) -> Started {
 }
 
 fn carry_out(prepared: Prepared, reporter: &mut Reporter, stop: &Stop) -> Result<()> {
-    let Prepared { spec, data, mut network, keeper, training, .. } = prepared;
-    let mut bench = Bench { spec: &spec, data: &data, keeper: &keeper, reporter, stop };
+    let Prepared { spec, checkpoint_every, data, mut network, keeper, training, .. } = prepared;
+    let mut bench = Bench { spec: &spec, data: &data, keeper: &keeper, checkpoint_every, reporter, stop };
     let record = match training {
         Some(training) => trained(&mut bench, &mut network, training)?,
         None => Record::default(),

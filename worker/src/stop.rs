@@ -2,20 +2,35 @@
 
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cnx_proto::v1::FailureClass;
 
 use crate::failure::{Failure, Result};
 
 /// Shared by the training loop, which reads it, and by all who may ask it to stop.
-#[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
+#[derive(Debug, Clone)]
+pub struct Stop {
+    requested: Arc<AtomicBool>,
+    /// Checks until it asks by itself.
+    checks_left: Arc<AtomicU64>,
+}
+
+impl Default for Stop {
+    fn default() -> Stop {
+        Stop::at_check(u64::MAX)
+    }
+}
 
 impl Stop {
+    /// One that asks by itself at a check, counted from 0: a test that stops at every step needs to hit it exactly.
+    pub fn at_check(number: u64) -> Stop {
+        Stop { requested: Arc::default(), checks_left: Arc::new(AtomicU64::new(number)) }
+    }
+
     /// Asks to stop at the next step.
     pub fn request(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.requested.store(true, Ordering::SeqCst);
     }
 
     /// Fails as INTERRUPTED once a stop was requested.
@@ -23,7 +38,10 @@ impl Stop {
     /// # Errors
     /// INTERRUPTED: nobody's fault.
     pub fn check(&self) -> Result<()> {
-        if self.0.load(Ordering::SeqCst) {
+        if self.checks_left.fetch_sub(1, Ordering::SeqCst) == 0 {
+            self.request();
+        }
+        if self.requested.load(Ordering::SeqCst) {
             return Err(Failure::new(FailureClass::Interrupted, "asked to stop"));
         }
         Ok(())
@@ -35,7 +53,7 @@ impl Stop {
     /// When the handlers cannot be installed.
     pub fn on_signals(&self) -> Result<()> {
         for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-            signal_hook::flag::register(signal, Arc::clone(&self.0))
+            signal_hook::flag::register(signal, Arc::clone(&self.requested))
                 .map_err(|error| Failure::internal(format!("cannot handle signal {signal}: {error}")))?;
         }
         Ok(())

@@ -21,11 +21,18 @@ pub struct TensorFile {
 /// # Errors
 /// When libtorch fails.
 pub fn encode(spec_json: &str, tensors: &BTreeMap<String, Tensor>) -> Result<Vec<u8>> {
-    let mut state = StateDict { spec_json: Some(spec_json.to_owned()), ..StateDict::default() };
-    for (name, tensor) in tensors {
-        state.tensors.insert(name.clone(), to_array(tensor, name)?);
-    }
+    let state = StateDict { spec_json: Some(spec_json.to_owned()), tensors: to_host(tensors)? };
     safetensors::write(&state).map_err(Failure::internal)
+}
+
+/// Copies of tensors as plain arrays, by name.
+///
+/// # Errors
+/// When libtorch fails.
+pub fn to_host<'a>(
+    tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)>,
+) -> Result<BTreeMap<String, Array>> {
+    tensors.into_iter().map(|(name, tensor)| Ok((name.clone(), to_array(tensor, name)?))).collect()
 }
 
 /// Reads the bytes of a file.

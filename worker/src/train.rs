@@ -1,22 +1,25 @@
-//! Training: one loop over epochs and steps (paper, section 4.1).
+//! Training: one loop over epochs and steps (paper, section 4.1). It can be stopped between any two steps, and in the evaluation
+//! after an epoch: a checkpoint then holds all that the next attempt needs to go on from there.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use cnx_proto::Spec;
-use cnx_proto::v1::{EpochMetrics, FailureClass, Phase, Progress, report::Body};
+use cnx_proto::v1::{EpochMetrics, Errors, FailureClass, Phase, Progress};
 use tch::{Kind, Reduction, Tensor};
 
-use crate::checkpoint::{Keeper, Record};
+use crate::checkpoint::{Keeper, Snapshot};
 use crate::condensing;
 use crate::data::Data;
 use crate::data::batches::{self, Batch, Normalisation};
 use crate::evaluate::evaluate;
 use crate::failure::{Failure, Result};
 use crate::learning_rate::learning_rate;
-use crate::model::state::to_host;
+use crate::meter::Meter;
 use crate::model::{Mode, Network};
 use crate::optimizer::Sgd;
-use crate::reporter::{Reporter, log};
+use crate::record::Record;
+use crate::reporter::Reporter;
+use crate::saver::Saver;
 use crate::stop::Stop;
 
 /// Those that an attempt works with.
@@ -27,13 +30,16 @@ pub struct Bench<'a> {
     pub data: &'a Data,
     /// Where files go.
     pub keeper: &'a Keeper,
+    /// Between two checkpoints in the middle of an epoch.
+    pub checkpoint_every: Duration,
     /// Who is told.
     pub reporter: &'a mut Reporter,
     /// Who may interrupt.
     pub stop: &'a Stop,
 }
 
-/// Trains from where `record` stands to the last epoch, with a checkpoint an epoch.
+/// Trains from where `record` stands to the last epoch, with a checkpoint an epoch, in the middle of long ones, and when
+/// interrupted. All of them are on the disk and told of when this returns.
 ///
 /// # Errors
 /// DIVERGED when the loss is not finite, INTERRUPTED when asked to stop, and whatever libtorch or the disk says.
@@ -43,31 +49,135 @@ pub fn train(
     optimizer: &mut Sgd,
     record: &mut Record,
 ) -> Result<()> {
-    let Bench { spec, data, stop, .. } = *bench;
-    let device = network.state().device();
-    let normalisation = Normalisation::new(spec, network.state().kind(), device)?;
-    let pace = Pace::new(spec, data.train.len());
+    let normalisation = Normalisation::new(bench.spec, network.state().kind(), network.state().device())?;
+    let pace = Pace::new(bench.spec, bench.data.train.len());
+    let (keeper, every) = (bench.keeper, bench.checkpoint_every);
+    std::thread::scope(|scope| {
+        let saver = Saver::start(scope, keeper, every, record.position())?;
+        let mut training = Training { bench, network, optimizer, record, normalisation, pace, saver };
+        let trained = training.epochs();
+        let Training { bench, saver, .. } = training;
+        let saved = saver.end(bench.reporter);
+        match trained {
+            // Whoever hears of an interruption relies on the checkpoint, too.
+            Err(failure) if failure.class == FailureClass::Interrupted => saved.and(Err(failure)),
+            trained => trained.and(saved),
+        }
+    })
+}
 
-    for epoch in record.epochs_done..spec.train.epochs {
-        let mut meter = Meter::new(pace.steps_per_epoch * u64::from(epoch));
-        for batch in batches::training(&data.train, spec, epoch, device) {
-            stop.check()?;
-            let (batch, step) = (batch?, meter.next_step());
-            network.condense_to(pace.stage(step))?;
-            let settings = StepSettings { step, learning_rate: pace.learning_rate(step), train: &spec.train };
-            meter.add(train_step(network, optimizer, &normalisation, &batch, &settings)?, batch.len());
-            if bench.reporter.progress_is_due() {
-                let progress = pace.progress(epoch, &mut meter)?;
-                bench.reporter.progress(progress);
+/// A training under way.
+struct Training<'t, 'b, 'scope> {
+    bench: &'t mut Bench<'b>,
+    network: &'t mut Network,
+    optimizer: &'t mut Sgd,
+    /// The epochs that are done.
+    record: &'t mut Record,
+    normalisation: Normalisation,
+    pace: Pace<'b>,
+    saver: Saver<'scope>,
+}
+
+impl Training<'_, '_, '_> {
+    fn epochs(&mut self) -> Result<()> {
+        while self.record.epochs_done < self.bench.spec.train.epochs {
+            let epoch = self.record.epochs_done;
+            let first_step = self.pace.steps_per_epoch * u64::from(epoch);
+            let mut meter = Meter::new(first_step, self.record.under_way.take());
+            match self.epoch(epoch, &mut meter) {
+                Ok(metrics) => self.keep_epoch(metrics)?,
+                Err(failure) if failure.class == FailureClass::Interrupted => {
+                    self.keep_middle(&mut meter)?;
+                    return Err(failure);
+                }
+                Err(failure) => return Err(failure),
             }
         }
-        if meter.steps != pace.steps_per_epoch {
+        Ok(())
+    }
+
+    /// An epoch (from 0), from the step at which the meter stands to its evaluation. When interrupted, it stands between two steps.
+    fn epoch(&mut self, epoch: u32, meter: &mut Meter) -> Result<EpochMetrics> {
+        let Bench { spec, data, .. } = *self.bench;
+        let device = self.network.state().device();
+        meter.start_clock();
+        for batch in batches::training_from(&data.train, spec, epoch, meter.steps() as usize, device) {
+            self.between_steps(meter)?;
+            let (batch, step) = (batch?, meter.next_step());
+            self.network.condense_to(self.pace.stage(step))?;
+            let learning_rate = self.pace.learning_rate(step);
+            let settings = StepSettings { step, learning_rate, train: &spec.train };
+            let figures = train_step(self.network, self.optimizer, &self.normalisation, &batch, &settings)?;
+            meter.add(figures, batch.len());
+            if self.bench.reporter.progress_is_due() {
+                let progress = self.pace.progress(epoch, meter)?;
+                self.bench.reporter.progress(progress);
+            }
+        }
+        if meter.steps() != self.pace.steps_per_epoch {
             return Err(Failure::internal("a thread that prepares batches died while training"));
         }
-        let metrics = finish_epoch(bench, network, &pace, epoch, &mut meter)?;
-        keep_epoch(bench, network, optimizer, record, metrics)?;
+        meter.read()?;
+        meter.stop_clock();
+        self.finish_epoch(epoch, meter)
     }
-    Ok(())
+
+    /// Where a training can be interrupted, and where it takes the time for a checkpoint of a long epoch.
+    fn between_steps(&mut self, meter: &mut Meter) -> Result<()> {
+        self.bench.stop.check()?;
+        self.saver.take_in(self.bench.reporter)?;
+        if self.saver.is_due() { self.keep_middle(meter) } else { Ok(()) }
+    }
+
+    /// Evaluates after an epoch, and puts its figures together.
+    fn finish_epoch(&mut self, epoch: u32, meter: &Meter) -> Result<EpochMetrics> {
+        let Bench { spec, data, stop, .. } = *self.bench;
+        let test = evaluate(self.network, &data.test, spec, stop, &mut |_, _| {})?;
+        if !test.loss.is_finite() {
+            let message = format!("the test loss is {} after epoch {}; lower train.lr", test.loss, epoch + 1);
+            return Err(Failure::new(FailureClass::Diverged, message));
+        }
+        let last_step = meter.next_step() - 1;
+        Ok(EpochMetrics {
+            epoch: epoch + 1,
+            steps: meter.next_step(),
+            learning_rate: self.pace.learning_rate(last_step),
+            train_loss: meter.mean_loss(),
+            train_top1_error: meter.top1_error(),
+            lasso: meter.mean_lasso(),
+            test_loss: test.loss,
+            test_top1_error: test.top1_error,
+            test_top5_error: test.top5_error,
+            condensing_stage: self.pace.stage(last_step),
+            density: self.network.density()?,
+            train_wall_s: meter.wall_s(),
+            images_per_s: meter.images_per_s(),
+        })
+    }
+
+    /// Has an epoch put on the disk and then told of.
+    fn keep_epoch(&mut self, metrics: EpochMetrics) -> Result<()> {
+        let errors = Errors {
+            loss: metrics.test_loss,
+            top1_error: metrics.test_top1_error,
+            top5_error: metrics.test_top5_error,
+            images: self.bench.data.test.len() as u64,
+        };
+        let is_best = self.record.add(metrics, errors);
+        let snapshot = Snapshot::take(self.network, self.optimizer, self.record.clone(), is_best)?;
+        self.saver.save(snapshot, Some(metrics), self.bench.reporter)
+    }
+
+    /// Has an epoch under way put on the disk, unless it is there, just as it stands.
+    fn keep_middle(&mut self, meter: &mut Meter) -> Result<()> {
+        let under_way = Some(meter.under_way()?).filter(|under_way| under_way.steps > 0);
+        let record = Record { under_way, ..self.record.clone() };
+        if self.saver.has(record.position()) {
+            return Ok(());
+        }
+        let snapshot = Snapshot::take(self.network, self.optimizer, record, false)?;
+        self.saver.save(snapshot, None, self.bench.reporter)
+    }
 }
 
 /// What decides a step besides network and batch.
@@ -154,150 +264,4 @@ impl<'a> Pace<'a> {
             condensing_stages: self.spec.model.condense_factor.saturating_sub(1),
         })
     }
-}
-
-/// Evaluates after an epoch, and puts its figures together.
-fn finish_epoch(
-    bench: &mut Bench<'_>,
-    network: &mut Network,
-    pace: &Pace<'_>,
-    epoch: u32,
-    meter: &mut Meter,
-) -> Result<EpochMetrics> {
-    meter.read()?;
-    let (train_wall_s, images_per_s) = (meter.started.elapsed().as_secs_f64(), meter.images_per_s());
-    let test = evaluate(network, &bench.data.test, bench.spec, bench.stop, &mut |_, _| {})?;
-    if !test.loss.is_finite() {
-        let message = format!("the test loss is {} after epoch {}; lower train.lr", test.loss, epoch + 1);
-        return Err(Failure::new(FailureClass::Diverged, message));
-    }
-    let last_step = meter.next_step() - 1;
-    Ok(EpochMetrics {
-        epoch: epoch + 1,
-        steps: meter.next_step(),
-        learning_rate: pace.learning_rate(last_step),
-        train_loss: meter.mean_loss(),
-        train_top1_error: 100.0 * (meter.images as f64 - meter.right) / meter.images as f64,
-        lasso: meter.lasso / meter.steps as f64,
-        test_loss: test.loss,
-        test_top1_error: test.top1_error,
-        test_top5_error: test.top5_error,
-        condensing_stage: pace.stage(last_step),
-        density: network.density()?,
-        train_wall_s,
-        images_per_s,
-    })
-}
-
-/// Puts an epoch on disk, then tells of it: whoever hears of an epoch can rely on its checkpoint.
-fn keep_epoch(
-    bench: &mut Bench<'_>,
-    network: &Network,
-    optimizer: &Sgd,
-    record: &mut Record,
-    metrics: EpochMetrics,
-) -> Result<()> {
-    let errors = cnx_proto::v1::Errors {
-        loss: metrics.test_loss,
-        top1_error: metrics.test_top1_error,
-        top5_error: metrics.test_top5_error,
-        images: bench.data.test.len() as u64,
-    };
-    let best = record.add(metrics, errors).then(|| bench.keeper.best(network, metrics.epoch)).transpose()?;
-    let checkpoint = bench.keeper.checkpoint(network, optimizer, record)?;
-    log(format!(
-        "epoch {} of {}: loss {:.4}, test top-1 error {:.2} %, {:.0} images/s",
-        metrics.epoch,
-        bench.spec.train.epochs,
-        metrics.train_loss,
-        metrics.test_top1_error,
-        metrics.images_per_s
-    ));
-    bench.reporter.tell(Body::Epoch(metrics))?;
-    for artifact in best.into_iter().chain([checkpoint]) {
-        bench.reporter.tell(Body::Artifact(artifact))?;
-    }
-    Ok(())
-}
-
-/// Sums the figures of an epoch's steps. They stay on the device until they are read, so that no step waits for it.
-struct Meter {
-    first_step: u64,
-    steps: u64,
-    images: u64,
-    pending: Vec<(StepFigures, usize)>,
-    loss: f64,
-    right: f64,
-    lasso: f64,
-    started: Instant,
-}
-
-impl Meter {
-    fn new(first_step: u64) -> Meter {
-        Meter {
-            first_step,
-            steps: 0,
-            images: 0,
-            pending: Vec::new(),
-            loss: 0.0,
-            right: 0.0,
-            lasso: 0.0,
-            started: Instant::now(),
-        }
-    }
-
-    /// The step that comes next, from 0 over all epochs.
-    fn next_step(&self) -> u64 {
-        self.first_step + self.steps
-    }
-
-    fn add(&mut self, figures: StepFigures, images: usize) {
-        self.pending.push((figures, images));
-        self.steps += 1;
-        self.images += images as u64;
-    }
-
-    /// Fetches the figures of the steps since the last time.
-    fn read(&mut self) -> Result<()> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        let mut tensors = Vec::new();
-        for (figures, _) in &self.pending {
-            tensors.push(figures.loss.f_to_kind(Kind::Double)?);
-            tensors.push(figures.right.shallow_clone());
-            tensors.push(match &figures.lasso {
-                Some(lasso) => lasso.f_to_kind(Kind::Double)?,
-                None => figures.right.f_zeros_like()?,
-            });
-        }
-        let values = to_host(&Tensor::f_stack(&tensors, 0)?)?;
-        let first = self.next_step() - self.pending.len() as u64;
-        for (step, (figures, (_, images))) in
-            (first..).zip(values.chunks_exact(3).zip(self.pending.drain(..)))
-        {
-            let [loss, right, lasso] = [figures[0], figures[1], figures[2]];
-            if !loss.is_finite() || !lasso.is_finite() {
-                return Err(diverged(loss, step));
-            }
-            self.loss += loss * images as f64;
-            self.right += right;
-            self.lasso += lasso;
-        }
-        Ok(())
-    }
-
-    fn mean_loss(&self) -> f64 {
-        self.loss / self.images.max(1) as f64
-    }
-
-    fn images_per_s(&self) -> f64 {
-        self.images as f64 / self.started.elapsed().as_secs_f64().max(1e-9)
-    }
-}
-
-fn diverged(loss: f64, step: u64) -> Failure {
-    let what = if loss.is_nan() { "NaN" } else { "infinite" };
-    let message = format!("{what} loss at step {} (from 1): the training diverged; lower train.lr", step + 1);
-    Failure::new(FailureClass::Diverged, message)
 }

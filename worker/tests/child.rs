@@ -5,62 +5,13 @@
 
 mod common;
 
-use std::io::{BufReader, Read, Write};
-use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use cnx_proto::Spec;
 use cnx_proto::recipe::recipe;
 use cnx_proto::spec::{Arch, Dataset};
-use cnx_proto::v1::{FailureClass, Report, outcome::Kind, report::Body};
-use common::{Told, assign, run, tiny};
-use prost::Message;
-
-const WORKER: &str = env!("CARGO_BIN_EXE_cnx-worker");
-
-/// A child that runs an attempt, and the input that must stay open for as long as its agent lives.
-fn spawn(spec: &Spec, folder: &Path, attempt: u32, data: &Path) -> (Child, ChildStdin) {
-    let mut child = Command::new(WORKER)
-        .args(["run", "--device", "cpu", "--threads", "1", "--data"])
-        .arg(data)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(&assign(spec, folder, attempt).encode_length_delimited_to_vec()).unwrap();
-    (child, input)
-}
-
-/// Reads one report; none at the end.
-fn read(output: &mut impl Read) -> Option<Report> {
-    let mut length = 0usize;
-    for shift in (0..35).step_by(7) {
-        let mut byte = [0];
-        if output.read(&mut byte).unwrap() == 0 {
-            return None;
-        }
-        length |= usize::from(byte[0] & 0x7f) << shift;
-        if byte[0] < 0x80 {
-            break;
-        }
-    }
-    let mut bytes = vec![0; length];
-    output.read_exact(&mut bytes).unwrap();
-    Some(Report::decode(bytes.as_slice()).unwrap())
-}
-
-/// All reports until the end, `each` seeing them as they come.
-fn read_all(child: &mut Child, mut each: impl FnMut(&Report)) -> Told {
-    let mut output = BufReader::new(child.stdout.take().unwrap());
-    let mut told = Told::default();
-    while let Some(report) = read(&mut output) {
-        each(&report);
-        told.reports.push(report);
-    }
-    told
-}
+use cnx_proto::v1::{FailureClass, outcome::Kind, report::Body};
+use common::{WORKER, read_all, run, spawn, tiny};
 
 /// So many epochs that the test, not the training, ends it.
 fn endless() -> Spec {
@@ -72,7 +23,7 @@ fn endless() -> Spec {
 #[test]
 fn an_assignment_becomes_reports_and_exit_0() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut child, _input) = spawn(&tiny(), folder.path(), 1, folder.path());
+    let (mut child, _input) = spawn(&tiny(), folder.path(), 1, &[]);
     let told = read_all(&mut child, |_| {});
     assert!(child.wait().unwrap().success());
     assert_eq!(told.outcome().kind(), Kind::Succeeded);
@@ -89,7 +40,7 @@ fn an_assignment_becomes_reports_and_exit_0() {
 #[test]
 fn sigterm_in_mid_epoch_ends_as_interrupted_with_exit_0() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut child, _input) = spawn(&endless(), folder.path(), 1, folder.path());
+    let (mut child, _input) = spawn(&endless(), folder.path(), 1, &[]);
     let pid = rustix::process::Pid::from_child(&child);
     let told = read_all(&mut child, |report| {
         if matches!(&report.body, Some(Body::Epoch(epoch)) if epoch.epoch == 2) {
@@ -103,7 +54,7 @@ fn sigterm_in_mid_epoch_ends_as_interrupted_with_exit_0() {
 #[test]
 fn a_child_whose_agent_is_gone_ends() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut child, input) = spawn(&endless(), folder.path(), 1, folder.path());
+    let (mut child, input) = spawn(&endless(), folder.path(), 1, &[]);
     let mut input = Some(input);
     read_all(&mut child, |report| {
         if matches!(report.body, Some(Body::Epoch(_))) {
@@ -116,7 +67,7 @@ fn a_child_whose_agent_is_gone_ends() {
 #[test]
 fn a_child_that_nobody_reads_ends() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut child, _input) = spawn(&endless(), folder.path(), 1, folder.path());
+    let (mut child, _input) = spawn(&endless(), folder.path(), 1, &[]);
     drop(child.stdout.take());
     assert!(!child.wait().unwrap().success());
 }
@@ -127,7 +78,7 @@ fn killed_at_any_moment_it_goes_on_to_the_same_figures() {
     let [whole, cut] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let undisturbed = run(&spec, whole.path(), 1, None);
     for attempt in 1..=3 {
-        let (mut child, _input) = spawn(&spec, cut.path(), attempt, cut.path());
+        let (mut child, _input) = spawn(&spec, cut.path(), attempt, &[]);
         let pid = rustix::process::Pid::from_child(&child);
         // At its first report of an epoch: other files are being written just then.
         read_all(&mut child, |report| {
@@ -158,7 +109,7 @@ fn failures_carry_their_class_and_exit_0() {
     ];
     for (spec, class, part) in cases {
         let folder = tempfile::tempdir().unwrap();
-        let (mut child, _input) = spawn(&spec, folder.path(), 1, folder.path());
+        let (mut child, _input) = spawn(&spec, folder.path(), 1, &[]);
         let told = read_all(&mut child, |_| {});
         assert!(child.wait().unwrap().success());
         told.started();

@@ -80,9 +80,9 @@ pub struct RetryArgs {
 
 /// Hold experiments, sweeps, or the whole queue back
 ///
-/// A running experiment is stopped by its worker, keeps its checkpoints and frees its slot; it loses no try. Training is
-/// checkpointed after every epoch, so once resumed it repeats at most the epoch in which it was stopped. With --queue nothing
-/// more is dispatched, and what runs goes on. Both hold through restarts.
+/// A running experiment is stopped by its worker after its step, writes a checkpoint and frees its slot; it loses no try, and
+/// once resumed goes on from that step. With --queue nothing more is dispatched, and what runs goes on. Both hold through
+/// restarts.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

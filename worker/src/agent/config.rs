@@ -37,6 +37,10 @@ pub struct AgentArgs {
     /// Where the datasets are, for experiments that don't say
     #[arg(long, value_name = "DIR", env = "CNX_DATA")]
     pub data: Option<PathBuf>,
+    /// Time between two checkpoints in the middle of an epoch, e.g. 90s [default: 5m]; after every epoch and when stopped
+    /// there is one anyway
+    #[arg(long, value_name = "DURATION", value_parser = crate::commands::duration)]
+    pub checkpoint_every: Option<Duration>,
 }
 
 fn device(text: &str) -> Result<String, String> {
@@ -92,6 +96,8 @@ pub struct Config {
     pub memory_gib: u32,
     /// Where the datasets are; `None`: the child's default.
     pub data: Option<PathBuf>,
+    /// Between two checkpoints in the middle of an epoch; `None`: the child's default.
+    pub checkpoint_every: Option<Duration>,
     /// The program of the child and the arguments before `--device …`.
     pub child: Vec<OsString>,
     /// Between asking a child to stop and killing it.
@@ -116,6 +122,10 @@ impl Config {
         command.extend(["--threads".into(), self.threads.to_string().into()]);
         if let Some(data) = &self.data {
             command.extend(["--data".into(), data.into()]);
+        }
+        if let Some(every) = self.checkpoint_every {
+            let every = humantime::format_duration(every).to_string();
+            command.extend(["--checkpoint-every".into(), every.into()]);
         }
         command
     }

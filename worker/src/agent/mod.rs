@@ -181,6 +181,7 @@ fn settle(args: AgentArgs) -> anyhow::Result<Config> {
         memory_gib: args.memory.unwrap_or_else(config::machine_memory_gib),
         server: args.server,
         data: args.data,
+        checkpoint_every: args.checkpoint_every,
         state,
         host,
         device: device.id,

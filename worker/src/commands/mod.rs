@@ -18,6 +18,7 @@ use crate::model_file::ModelFile;
 
 pub use convert::{ConvertArguments, convert};
 pub use evaluate::{EvaluateArguments, evaluate};
+pub(crate) use run::duration;
 pub use run::{RunArguments, run};
 
 /// Where to compute.

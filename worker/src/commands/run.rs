@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use cnx_proto::v1::{Assign, Lease, Report, outcome::Kind, report::Body};
@@ -17,6 +18,9 @@ use crate::stop::Stop;
 /// The largest assignment that is accepted.
 const MAX_ASSIGN_BYTES: usize = 16 << 20;
 
+/// What a child that is killed loses of a long epoch, at most.
+const CHECKPOINT_EVERY: &str = "5m";
+
 /// `cnx-worker run`.
 #[derive(Debug, Clone, Args)]
 pub struct RunArguments {
@@ -25,12 +29,21 @@ pub struct RunArguments {
     /// Folder that holds the datasets [default: $CNX_DATA, or ~/.cache/cnx]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Time between two checkpoints in the middle of an epoch (0s: as many as the disk takes); after every epoch and when
+    /// stopped there is one anyway
+    #[arg(long, value_name = "DURATION", default_value = CHECKPOINT_EVERY, value_parser = duration)]
+    checkpoint_every: Duration,
     /// By hand, without an agent: the spec in JSON, or - for standard input
     #[arg(long, value_name = "FILE", requires = "out")]
     spec: Option<PathBuf>,
     /// With --spec: where checkpoints and models go
     #[arg(long, value_name = "DIR", requires = "spec")]
     out: Option<PathBuf>,
+}
+
+/// A duration, as people write it.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|e| format!("{e}; expected e.g. 90s, 5m, 1h"))
 }
 
 /// Runs one attempt.
@@ -51,7 +64,8 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     let mut reporter = Reporter::new(sink, stop.clone());
     let outcome = match arguments.device.resolve() {
         Ok((device, threads)) => {
-            let here = Surroundings { device, threads, data: arguments.data.clone() };
+            let checkpoint_every = arguments.checkpoint_every;
+            let here = Surroundings { device, threads, data: arguments.data.clone(), checkpoint_every };
             attempt(&assign, &here, &mut reporter, &stop)?
         }
         Err(failure) => refuse(failure, &mut reporter)?,

@@ -60,12 +60,24 @@ pub fn training(
     epoch: u32,
     device: Device,
 ) -> impl Iterator<Item = Result<Batch>> {
+    training_from(images, spec, epoch, 0, device)
+}
+
+/// The same without the first `done` batches, which cost nothing.
+pub fn training_from(
+    images: &Arc<Images>,
+    spec: &Spec,
+    epoch: u32,
+    done: usize,
+    device: Device,
+) -> impl Iterator<Item = Result<Batch>> {
     let images = Arc::clone(images);
     let (seed, augment) = (spec.train.seed, spec.data.augment);
     let order = order(seed, epoch, images.len() as u32);
     let size = spec.train.batch_size as usize;
     let batches = order.len().div_ceil(size);
     let make = move |number: usize| {
+        let number = done + number;
         let chosen = &order[number * size..order.len().min((number + 1) * size)];
         gather(&images, chosen.iter().copied(), |index, image, out| {
             if augment {
@@ -75,7 +87,8 @@ pub fn training(
             }
         })
     };
-    Prefetch::new(batches, spec.data.workers as usize, make).map(move |batch| batch.upload(device))
+    Prefetch::new(batches.saturating_sub(done), spec.data.workers as usize, make)
+        .map(move |batch| batch.upload(device))
 }
 
 /// Batches of images as they are, in their order, for evaluating.

@@ -30,7 +30,10 @@ async fn an_assignment_is_run_and_every_report_is_told_and_forgotten() {
     let reports = session.all_reports().await;
     assert_eq!(shorts(&reports), ["1 started", "2 epoch 1", "3 SUCCEEDED"]);
     assert!(reports.iter().all(|report| report.lease == Some(lease(7))));
-    assert_eq!(world.read("args").await.trim(), "--device cpu --threads 2 --data /data");
+    assert_eq!(
+        world.read("args").await.trim(),
+        "--device cpu --threads 2 --data /data --checkpoint-every 1m 30s"
+    );
     world.until_no_spool().await;
 }
 

@@ -86,6 +86,7 @@ impl World {
             slots: 1,
             threads: 2,
             data: Some("/data".into()),
+            checkpoint_every: Some(Duration::from_secs(90)),
             child: vec!["sh".into(), "-c".into(), script.into(), "child".into()],
             grace: Duration::from_secs(60),
             labels: Vec::new(),

@@ -4,8 +4,11 @@
 // A test may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::io::{BufReader, Read, Write};
 use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use cnx_proto::Spec;
 use cnx_proto::recipe::recipe;
@@ -14,7 +17,11 @@ use cnx_proto::v1::{Artifact, Assign, EpochMetrics, Figures, Lease, Outcome, Rep
 use cnx_worker::pipeline::{Surroundings, attempt};
 use cnx_worker::reporter::Reporter;
 use cnx_worker::stop::Stop;
+use prost::Message;
 use tch::Device;
+
+/// Longer than any test: no checkpoint in the middle of an epoch but when stopped.
+pub const NEVER: Duration = Duration::from_secs(1_000_000);
 
 /// A CondenseNet that trains on 192 generated images in a second or two, dropout on, in 6 epochs.
 pub fn tiny() -> Spec {
@@ -40,6 +47,56 @@ pub fn assign(spec: &Spec, folder: &Path, attempt: u32) -> Assign {
         lineage: vec![1],
         artifacts_url: url::Url::from_directory_path(folder).unwrap().into(),
     }
+}
+
+/// The program.
+pub const WORKER: &str = env!("CARGO_BIN_EXE_cnx-worker");
+
+/// A child that runs an attempt, and the input that must stay open for as long as its agent lives.
+pub fn spawn(spec: &Spec, folder: &Path, attempt: u32, arguments: &[&str]) -> (Child, ChildStdin) {
+    let mut child = Command::new(WORKER)
+        .args(["run", "--device", "cpu", "--threads", "1", "--data"])
+        .arg(folder)
+        .args(arguments)
+        // As the agent does: several of them share few cores.
+        .env("GOMP_SPINCOUNT", "1000")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(&assign(spec, folder, attempt).encode_length_delimited_to_vec()).unwrap();
+    (child, input)
+}
+
+/// Reads one report; none at the end.
+fn read(output: &mut impl Read) -> Option<Report> {
+    let mut length = 0usize;
+    for shift in (0..35).step_by(7) {
+        let mut byte = [0];
+        if output.read(&mut byte).unwrap() == 0 {
+            return None;
+        }
+        length |= usize::from(byte[0] & 0x7f) << shift;
+        if byte[0] < 0x80 {
+            break;
+        }
+    }
+    let mut bytes = vec![0; length];
+    output.read_exact(&mut bytes).unwrap();
+    Some(Report::decode(bytes.as_slice()).unwrap())
+}
+
+/// All reports until the end, `each` seeing them as they come.
+pub fn read_all(child: &mut Child, mut each: impl FnMut(&Report)) -> Told {
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut told = Told::default();
+    while let Some(report) = read(&mut output) {
+        each(&report);
+        told.reports.push(report);
+    }
+    told
 }
 
 /// What an attempt reported.
@@ -88,8 +145,19 @@ impl Told {
 
 /// Runs an attempt in this process. `stop_after`: asks it to stop once it has told so many epochs of its own.
 pub fn run(spec: &Spec, folder: &Path, number: u32, stop_after: Option<u32>) -> Told {
+    run_with(spec, folder, number, Stop::default(), stop_after, NEVER)
+}
+
+/// The same, with whatever else may stop it, and checkpoints in the middle of epochs.
+pub fn run_with(
+    spec: &Spec,
+    folder: &Path,
+    number: u32,
+    stop: Stop,
+    stop_after: Option<u32>,
+    checkpoint_every: Duration,
+) -> Told {
     let told = Arc::new(Mutex::new(Told::default()));
-    let stop = Stop::default();
     let (sink_told, sink_stop) = (Arc::clone(&told), stop.clone());
     let sink = move |report: &Report| {
         if let Some(Body::Epoch(epoch)) = &report.body
@@ -101,7 +169,7 @@ pub fn run(spec: &Spec, folder: &Path, number: u32, stop_after: Option<u32>) -> 
         Ok(())
     };
     let mut reporter = Reporter::new(Box::new(sink), stop.clone());
-    let here = Surroundings { device: Device::Cpu, threads: 1, data: None };
+    let here = Surroundings { device: Device::Cpu, threads: 1, data: None, checkpoint_every };
     attempt(&assign(spec, folder, number), &here, &mut reporter, &stop).unwrap();
     reporter.finish().unwrap();
     Arc::try_unwrap(told).unwrap().into_inner().unwrap()
