@@ -1,5 +1,5 @@
 # Thin names over cargo and scripts/. `make demo` is where to start.
-.PHONY: help setup build demo test simulate peers check bench bench-queue install clean
+.PHONY: help setup build demo test simulate chaos peers check bench bench-queue install clean
 
 help:            ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -20,6 +20,11 @@ SEEDS ?= 2000
 FIRST ?= 0
 simulate:        ## the coordinator and its workers through SEEDS=2000 seeds of bad luck, from FIRST=0 (needs no libtorch)
 	@CNX_SIM_SEEDS=$(SEEDS) CNX_SIM_FIRST=$(FIRST) cargo test --release -p cnx-daemon --test simulation hold -- --nocapture
+
+KILLS ?= 200
+SEED ?= 1
+chaos: build     ## real processes and a real training through KILLS=200 kills, stops and broken networks, from SEED=1
+	@CNX_CHAOS_KILLS=$(KILLS) CNX_CHAOS_SEED=$(SEED) cargo run --quiet --release -p cnx-e2e --example chaos
 
 peers:           ## Python's PyTorch and ONNX Runtime, for the tests that compare with them (needs PyPI)
 	@scripts/peers.sh

@@ -4,6 +4,8 @@
 // Tests fail by panicking; so does their harness.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod api;
+pub mod chaos;
 mod pool;
 mod watch;
 

@@ -1,5 +1,6 @@
 //! Starting, killing and asking the binaries.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -11,17 +12,41 @@ use tempfile::TempDir;
 /// How long anything may take before the test gives up: far more than it needs on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A coordinator and at most one worker, in a temporary state folder; killed when dropped.
+/// The worker of a test that has one.
+const WORKER: &str = "e2e";
+
+/// What marks the processes of a pool, their children included: its folder.
+const MARK: &str = "CNX_E2E_POOL";
+
+/// A coordinator and workers, in a temporary state folder; killed when dropped.
 pub struct Pool {
     folder: TempDir,
+    state: PathBuf,
     daemon: Option<Child>,
-    worker: Option<Child>,
+    workers: BTreeMap<String, Child>,
 }
 
 impl Pool {
     /// An empty state folder; nothing runs yet.
     pub fn new() -> Pool {
-        Pool { folder: tempfile::tempdir().unwrap(), daemon: None, worker: None }
+        Pool::in_folder(tempfile::tempdir().unwrap())
+    }
+
+    /// The same in a folder of the caller's.
+    pub fn in_folder(folder: TempDir) -> Pool {
+        let state = folder.path().join("state");
+        Pool { folder, state, daemon: None, workers: BTreeMap::new() }
+    }
+
+    /// Leaves the folder where it is, for people to look into.
+    pub fn keep_folder(&mut self) {
+        self.folder.disable_cleanup(true);
+    }
+
+    /// With the state folder elsewhere, e.g. on another disk.
+    pub fn with_state(mut self, state: PathBuf) -> Pool {
+        self.state = state;
+        self
     }
 
     /// The temporary folder.
@@ -31,16 +56,19 @@ impl Pool {
 
     /// The state folder.
     pub fn state(&self) -> PathBuf {
-        self.folder().join("state")
+        self.state.clone()
     }
 
     /// Starts `cnxd` and waits until it answers.
     pub fn start_daemon(&mut self) {
+        self.start_daemon_with(&[]);
+    }
+
+    /// The same with more arguments.
+    pub fn start_daemon_with(&mut self, arguments: &[&str]) {
         // A killed coordinator leaves its endpoint behind; the new one's answer is what counts.
         let _ = fs::remove_file(self.state().join("endpoint"));
-        let mut command = command("cnxd");
-        command.arg("--state").arg(self.state()).args(["--listen", "127.0.0.1:0"]);
-        self.daemon = Some(command.stderr(self.log("cnxd.log")).spawn().expect("cnxd starts"));
+        self.spawn_daemon(arguments);
         let deadline = Instant::now() + PATIENCE;
         loop {
             let output = self.cnx(&["status", "--json"]);
@@ -53,44 +81,81 @@ impl Pool {
         }
     }
 
+    /// Starts `cnxd` and does not wait for it.
+    pub fn spawn_daemon(&mut self, arguments: &[&str]) {
+        let mut command = self.command("cnxd");
+        command.arg("--state").arg(self.state()).args(["--listen", "127.0.0.1:0"]).args(arguments);
+        self.daemon = Some(command.stderr(self.log("cnxd")).spawn().expect("cnxd starts"));
+    }
+
+    /// Runs `cnxd` with more arguments until it gives up by itself.
+    pub fn failing_daemon(&self, arguments: &[&str]) -> Output {
+        let mut command = self.command("cnxd");
+        command.arg("--state").arg(self.state()).args(["--listen", "127.0.0.1:0"]).args(arguments);
+        command.stdin(Stdio::null()).output().expect("cnxd starts")
+    }
+
     /// Starts a worker of one slot and one thread on the CPU.
     pub fn start_worker(&mut self) {
-        let mut command = command("cnx-worker");
-        command.arg("agent").arg("--state").arg(self.state()).args([
-            "--name",
-            "e2e",
-            "--device",
-            "cpu",
-            "--threads",
-            "1",
-        ]);
-        self.worker = Some(command.stderr(self.log("worker.log")).spawn().expect("cnx-worker starts"));
+        self.start_worker_with(WORKER, &[]);
+    }
+
+    /// Starts a worker of that name, with more arguments.
+    pub fn start_worker_with(&mut self, name: &str, arguments: &[&str]) {
+        let mut command = self.command("cnx-worker");
+        command.arg("agent").arg("--state").arg(self.state());
+        command.args(["--name", name, "--device", "cpu", "--threads", "1"]).args(arguments);
+        let worker = command.stderr(self.log(name)).spawn().expect("cnx-worker starts");
+        self.workers.insert(name.to_owned(), worker);
     }
 
     /// SIGKILLs the coordinator.
     pub fn kill_daemon(&mut self) {
-        kill_and_reap(&mut self.daemon);
+        kill_and_reap(self.daemon.take());
     }
 
     /// SIGKILLs the agent.
     pub fn kill_worker(&mut self) {
-        kill_and_reap(&mut self.worker);
+        self.kill_worker_named(WORKER);
+    }
+
+    /// SIGKILLs the agent of that name.
+    pub fn kill_worker_named(&mut self, name: &str) {
+        kill_and_reap(self.workers.remove(name));
     }
 
     /// The agent's process ID.
     pub fn worker_pid(&self) -> u32 {
-        self.worker.as_ref().expect("a worker runs").id()
+        self.pid_of_worker(WORKER).expect("a worker runs")
+    }
+
+    /// The process ID of the agent of that name; `None` while there is none.
+    pub fn pid_of_worker(&self, name: &str) -> Option<u32> {
+        self.workers.get(name).map(Child::id)
+    }
+
+    /// The coordinator's process ID; `None` while there is none.
+    pub fn daemon_pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Child::id)
+    }
+
+    /// Who ended without being killed by us, and how.
+    pub fn ended_by_itself(&mut self) -> Option<String> {
+        let daemon = self.daemon.iter_mut().map(|child| ("cnxd", child));
+        let workers = self.workers.iter_mut().map(|(name, child)| (name.as_str(), child));
+        let mut ended =
+            daemon.chain(workers).filter_map(|(name, child)| Some((name, child.try_wait().ok()??)));
+        ended.next().map(|(name, status)| format!("{name} ended by itself: {status}"))
     }
 
     /// Runs `cnx` on this pool.
     pub fn cnx(&self, args: &[&str]) -> Output {
-        command("cnx")
-            .arg("--state")
-            .arg(self.state())
-            .args(args)
-            .stdin(Stdio::null())
-            .output()
-            .expect("cnx starts")
+        self.cli().run(args)
+    }
+
+    /// `cnx` on this pool, for other threads.
+    pub fn cli(&self) -> Cli {
+        Cli { state: self.state(), mark: self.folder().to_owned() }
     }
 
     /// Runs `cnx`, which must succeed; its standard output.
@@ -115,15 +180,27 @@ impl Pool {
 
     /// What the processes said.
     pub fn logs(&self) -> String {
-        ["cnxd.log", "worker.log"]
-            .map(|name| {
-                format!("--- {name}\n{}", fs::read_to_string(self.folder().join(name)).unwrap_or_default())
-            })
-            .join("\n")
+        let mut logs: Vec<PathBuf> =
+            fs::read_dir(self.folder()).unwrap().filter_map(|entry| Some(entry.ok()?.path())).collect();
+        logs.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
+        logs.sort();
+        let told = |path: &PathBuf| {
+            format!("--- {}\n{}", path.display(), fs::read_to_string(path).unwrap_or_default())
+        };
+        logs.iter().map(told).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Where a process of that name says what it does.
+    pub fn log_file(&self, name: &str) -> PathBuf {
+        self.folder().join(format!("{name}.log"))
+    }
+
+    fn command(&self, name: &str) -> Command {
+        command(name, self.folder())
     }
 
     fn log(&self, name: &str) -> Stdio {
-        let path = self.folder().join(name);
+        let path = self.log_file(name);
         fs::File::options().create(true).append(true).open(path).unwrap().into()
     }
 }
@@ -136,20 +213,37 @@ impl Default for Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        kill_and_reap(&mut self.worker);
-        kill_and_reap(&mut self.daemon);
+        while let Some((_, worker)) = self.workers.pop_first() {
+            kill_and_reap(Some(worker));
+        }
+        kill_and_reap(self.daemon.take());
     }
 }
 
-fn kill_and_reap(child: &mut Option<Child>) {
-    if let Some(mut child) = child.take() {
+fn kill_and_reap(child: Option<Child>) {
+    if let Some(mut child) = child {
         let _ = child.kill();
         let _ = child.wait();
     }
 }
 
+/// `cnx` on a pool.
+#[derive(Debug, Clone)]
+pub struct Cli {
+    state: PathBuf,
+    mark: PathBuf,
+}
+
+impl Cli {
+    /// Runs it.
+    pub fn run(&self, args: &[&str]) -> Output {
+        let mut cnx = command("cnx", &self.mark);
+        cnx.arg("--state").arg(&self.state).args(args).stdin(Stdio::null()).output().expect("cnx starts")
+    }
+}
+
 /// A binary of this workspace, built in the profile that this test was built in.
-fn command(name: &str) -> Command {
+fn command(name: &str, mark: &Path) -> Command {
     let test = std::env::current_exe().unwrap();
     let folder = test.parent().and_then(Path::parent).unwrap();
     let path = folder.join(name);
@@ -159,7 +253,15 @@ fn command(name: &str) -> Command {
     for variable in ["CNX_STATE", "CNX_SERVER", "CNX_TOKEN", "CNX_DATA", "CNX_WORKER"] {
         command.env_remove(variable);
     }
+    command.env(MARK, mark);
     command
+}
+
+/// Whether a process belongs to the pool in this folder: one that it started, or one that those started.
+pub fn owns(folder: &Path, pid: u32) -> bool {
+    let mark = format!("{MARK}={}", folder.display());
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|&b| b == 0).any(|variable| variable == mark.as_bytes())
 }
 
 /// SIGKILLs a process by its ID.
