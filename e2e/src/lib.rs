@@ -6,8 +6,10 @@
 
 pub mod api;
 pub mod chaos;
+mod disk;
 mod pool;
 mod watch;
 
-pub use pool::{Pool, children_of, kill_9, tiny_config};
+pub use disk::Disk;
+pub use pool::{PATIENCE, Pool, children_of, kill_9, tiny_config};
 pub use watch::{experiment, until};

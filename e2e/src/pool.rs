@@ -109,6 +109,15 @@ impl Pool {
         self.workers.insert(name.to_owned(), worker);
     }
 
+    /// Starts a worker of one slot whose own state folder is another: with a token and an endpoint in it.
+    pub fn start_worker_in(&mut self, state: &Path) {
+        let mut command = self.command("cnx-worker");
+        command.arg("agent").arg("--state").arg(state);
+        command.args(["--name", WORKER, "--device", "cpu", "--threads", "1"]);
+        let worker = command.stderr(self.log(WORKER)).spawn().expect("cnx-worker starts");
+        self.workers.insert(WORKER.to_owned(), worker);
+    }
+
     /// SIGKILLs the coordinator.
     pub fn kill_daemon(&mut self) {
         kill_and_reap(self.daemon.take());

@@ -60,7 +60,7 @@ pub struct Options {
 pub fn run(options: Options) -> Result<Report, String> {
     let folder = tempfile::Builder::new().prefix("cnx-chaos-").tempdir().unwrap();
     let mut chaos = Chaos::start(folder, Plan::new(options.seed, options.kills));
-    let result = chaos.to_the_end().and_then(|disturbance| judge(options, &chaos.pool, disturbance));
+    let result = chaos.carry_out().and_then(|disturbance| judge(options, &chaos.pool, disturbance));
     let result = result.and_then(|report| chaos.kill_all().map(|()| report));
     result.map_err(|why| {
         chaos.pool.keep_folder();
@@ -141,7 +141,7 @@ impl Chaos {
     }
 
     /// All blows, and until everything is final.
-    fn to_the_end(&mut self) -> Result<Disturbance, String> {
+    fn carry_out(&mut self) -> Result<Disturbance, String> {
         let (mut last_blow, mut epochs_then) = (Instant::now(), 0);
         let mut moved = (Instant::now(), String::new());
         let mut told = Instant::now();
