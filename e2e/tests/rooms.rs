@@ -1,4 +1,4 @@
-//! Who may import whom: the contract imports no sibling, the formats the contract, and the programs these two, never
+//! Who may import whom: the contract and the kernels import no sibling, the formats the contract, and the programs these, never
 //! each other.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
@@ -28,11 +28,11 @@ fn the_crates_import_only_what_the_architecture_allows() {
     for name in ["cnx-formats", "cnx-daemon"] {
         assert_eq!(siblings(name), ["cnx-proto"], "{name}");
     }
-    for name in ["cnx-worker", "cnx-cli"] {
-        assert_eq!(siblings(name), ["cnx-formats", "cnx-proto"], "{name}");
-    }
+    assert_eq!(siblings("cnx-kernels"), Vec::<String>::new());
+    assert_eq!(siblings("cnx-cli"), ["cnx-formats", "cnx-proto"]);
+    assert_eq!(siblings("cnx-worker"), ["cnx-formats", "cnx-kernels", "cnx-proto"]);
     let has = |name: &str, dependency: &str| imports(name).iter().any(|d| d == dependency);
-    for name in ["cnx-proto", "cnx-formats", "cnx-daemon", "cnx-cli"] {
+    for name in ["cnx-proto", "cnx-formats", "cnx-kernels", "cnx-daemon", "cnx-cli"] {
         assert!(!has(name, "tch"), "{name} must not know libtorch");
     }
     for name in ["cnx-proto", "cnx-formats", "cnx-worker", "cnx-cli"] {

@@ -2,7 +2,7 @@
 
 use crate::dashed::Dashed;
 use crate::spec::{
-    Arch, Data, Dataset, Model, Precision, Published, Resources, Run, Schedule, Spec, Step, Train,
+    Arch, Data, Dataset, Kernels, Model, Precision, Published, Resources, Run, Schedule, Spec, Step, Train,
 };
 
 /// The complete defaults for an architecture on a dataset. Name, stages and growth are empty: those have none, and networks
@@ -21,7 +21,14 @@ pub fn recipe(arch: Arch, dataset: Dataset) -> Spec {
         },
         train: train(dataset),
         run: Run { steps: default_steps(arch), from: None, from_sha256: None },
-        resources: Resources { gpus: 0, threads: 0, max_attempts: 10, memory_gib: 0, labels: Vec::new() },
+        resources: Resources {
+            gpus: 0,
+            threads: 0,
+            max_attempts: 10,
+            memory_gib: 0,
+            kernels: Kernels::Auto,
+            labels: Vec::new(),
+        },
         published: Published::default(),
     }
 }

@@ -169,6 +169,9 @@ section! {
         /// Main memory in GiB that is set aside for it on its worker; 0: none.
         #[serde(default, skip_serializing_if = "is_zero")]
         memory_gib: u32,
+        /// What takes the steps on a CPU: auto (cnx's own kernels where they can, several times as fast) or libtorch (always).
+        #[serde(default, skip_serializing_if = "is_auto")]
+        kernels: Kernels,
         /// Labels that its worker must have, all of them.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         labels: Vec<String>,
@@ -308,6 +311,18 @@ named! {
 }
 
 named! {
+    /// What takes the steps of a training on a CPU.
+    #[derive(Default)]
+    Kernels {
+        /// cnx's own kernels for dense blocks in float32, libtorch for all else.
+        #[default]
+        Auto = "auto",
+        /// libtorch.
+        Libtorch = "libtorch",
+    }
+}
+
+named! {
     /// A step of an attempt.
     Step {
         /// Train, with a checkpoint an epoch.
@@ -324,6 +339,10 @@ named! {
 /// What asks for nothing is left unsaid: a worker of an older version, which knows no such key, can run it.
 fn is_zero(number: &u32) -> bool {
     *number == 0
+}
+
+fn is_auto(kernels: &Kernels) -> bool {
+    *kernels == Kernels::Auto
 }
 
 impl Spec {

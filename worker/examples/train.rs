@@ -47,7 +47,8 @@ fn measure(spec: &Spec, way: &str, stage: u32, steps: u32, threads: usize) {
     network.condense_to(stage).unwrap();
     let mut optimizer = Sgd::new(network.state(), &spec.train).unwrap();
     let normalisation = Normalisation::new(spec, network.state().kind(), Device::Cpu).unwrap();
-    let mut kernels = if way == "kernels" { CpuStep::new(spec, &network, threads).unwrap() } else { None };
+    let mut kernels =
+        if way == "kernels" { CpuStep::with_threads(spec, &network, threads).unwrap() } else { None };
     if way == "kernels" && kernels.is_none() {
         return;
     }

@@ -6,6 +6,7 @@ use cnx_proto::Spec;
 use cnx_proto::v1::Errors;
 use tch::{Kind, Reduction, Tensor};
 
+use crate::cpu_step::CpuStep;
 use crate::data::Images;
 use crate::data::batches::{self, Normalisation};
 use crate::failure::{Failure, Result};
@@ -30,12 +31,17 @@ pub fn evaluate(
     let device = network.state().device();
     let normalisation = Normalisation::new(spec, network.state().kind(), device)?;
     let all = batches::steps_per_epoch(images.len(), BATCH as u32);
+    let mut kernels = CpuStep::new(spec, network)?;
     let mut sums = Sums::default();
     for (done, batch) in batches::in_order(images, BATCH, device).enumerate() {
         stop.check()?;
         progress(done as u64, all);
         let batch = batch?;
-        let logits = tch::no_grad(|| network.forward(&normalisation.apply(&batch.images)?, Mode::Evaluate))?;
+        let images = normalisation.apply(&batch.images)?;
+        let logits = match &mut kernels {
+            Some(kernels) => kernels.logits(network, &images)?,
+            None => tch::no_grad(|| network.forward(&images, Mode::Evaluate))?,
+        };
         sums.add(&logits, &batch.labels)?;
     }
     progress(all, all);

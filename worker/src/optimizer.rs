@@ -75,16 +75,6 @@ impl Sgd {
         })
     }
 
-    /// The parameters, one after another, as they are now.
-    ///
-    /// # Errors
-    /// When libtorch fails.
-    pub fn read(&self, parameters: &mut Vec<f32>) -> Result<()> {
-        let count = self.flat.numel();
-        parameters.resize(count, 0.0);
-        Ok(self.flat.f_copy_data(parameters, count)?)
-    }
-
     /// The momentum of every parameter, under its name in a checkpoint.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use tch::{Kind, Reduction, Tensor};
 
 use crate::checkpoint::{Keeper, Snapshot};
 use crate::condensing;
+use crate::cpu_step::CpuStep;
 use crate::data::Data;
 use crate::data::batches::{self, Batch, Normalisation};
 use crate::evaluate::evaluate;
@@ -51,10 +52,12 @@ pub fn train(
 ) -> Result<()> {
     let normalisation = Normalisation::new(bench.spec, network.state().kind(), network.state().device())?;
     let pace = Pace::new(bench.spec, bench.data.train.len());
+    let kernels = CpuStep::new(bench.spec, network)?;
     let (keeper, every) = (bench.keeper, bench.checkpoint_every);
     std::thread::scope(|scope| {
         let saver = Saver::start(scope, keeper, every, record.position())?;
-        let mut training = Training { bench, network, optimizer, record, normalisation, pace, saver };
+        let mut training =
+            Training { bench, network, optimizer, record, kernels, normalisation, pace, saver };
         let trained = training.epochs();
         let Training { bench, saver, .. } = training;
         let saved = saver.end(bench.reporter);
@@ -73,6 +76,8 @@ struct Training<'t, 'b, 'scope> {
     optimizer: &'t mut Sgd,
     /// The epochs that are done.
     record: &'t mut Record,
+    /// Take the steps where they can; else libtorch does.
+    kernels: Option<CpuStep>,
     normalisation: Normalisation,
     pace: Pace<'b>,
     saver: Saver<'scope>,
@@ -107,8 +112,7 @@ impl Training<'_, '_, '_> {
             self.network.condense_to(self.pace.stage(step))?;
             let learning_rate = self.pace.learning_rate(step);
             let settings = StepSettings { step, learning_rate, train: &spec.train };
-            let figures = train_step(self.network, self.optimizer, &self.normalisation, &batch, &settings)?;
-            meter.add(figures, batch.len());
+            meter.add(self.step(&batch, &settings)?, batch.len());
             if self.bench.reporter.progress_is_due() {
                 let progress = self.pace.progress(epoch, meter)?;
                 self.bench.reporter.progress(progress);
@@ -120,6 +124,14 @@ impl Training<'_, '_, '_> {
         meter.read()?;
         meter.stop_clock();
         self.finish_epoch(epoch, meter)
+    }
+
+    fn step(&mut self, batch: &Batch, settings: &StepSettings<'_>) -> Result<StepFigures> {
+        let Training { kernels, network, optimizer, normalisation, .. } = self;
+        match kernels {
+            Some(kernels) => kernels.step(network, optimizer, normalisation, batch, settings),
+            None => train_step(network, optimizer, normalisation, batch, settings),
+        }
     }
 
     /// Where a training can be interrupted, and where it takes the time for a checkpoint of a long epoch.

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 
 use cnx_proto::Spec;
 use cnx_proto::recipe::recipe;
-use cnx_proto::spec::{Arch, Dataset, Model, Precision};
+use cnx_proto::spec::{Arch, Dataset, Kernels, Model, Precision};
 use cnx_worker::cpu_step::CpuStep;
 use cnx_worker::data::batches::{Batch, Normalisation};
 use cnx_worker::model::state::to_host;
-use cnx_worker::model::{Form, Network};
+use cnx_worker::model::{Form, Mode, Network};
 use cnx_worker::optimizer::Sgd;
 use cnx_worker::train::{StepFigures, StepSettings, train_step};
 use proptest::prelude::*;
@@ -40,7 +40,7 @@ impl Trainer {
         let network = Network::new(&spec, Form::Large, Device::Cpu).unwrap();
         let optimizer = Sgd::new(network.state(), &spec.train).unwrap();
         let normalisation = Normalisation::new(&spec, network.state().kind(), Device::Cpu).unwrap();
-        let cpu_step = CpuStep::new(&spec, &network, threads).unwrap();
+        let cpu_step = CpuStep::with_threads(&spec, &network, threads).unwrap();
         Trainer { spec, network, optimizer, normalisation, cpu_step }
     }
 
@@ -171,10 +171,10 @@ fn what_it_cannot_compute_is_left_to_libtorch() {
         }
     });
     let network = Network::new(&densenet, Form::Large, Device::Cpu).unwrap();
-    assert!(CpuStep::new(&densenet, &network, 1).unwrap().is_none());
+    assert!(CpuStep::new(&densenet, &network).unwrap().is_none());
     let small = spec("1-1", "4-4", |_| {});
     let network = Network::new(&small, Form::Converted, Device::Cpu).unwrap();
-    assert!(CpuStep::new(&small, &network, 1).unwrap().is_none(), "a converted network is not trained");
+    assert!(CpuStep::new(&small, &network).unwrap().is_none(), "a converted network is not trained");
 }
 
 proptest! {
@@ -197,4 +197,23 @@ proptest! {
         });
         check(&spec, images + 1, threads);
     }
+}
+
+#[test]
+fn it_evaluates_as_libtorch_does_and_is_left_out_where_the_spec_says_so() {
+    let mut spec = spec("2-2", "8-16", |_| {});
+    let mut kernels = Trainer::new(&spec, Precision::Float32, 2);
+    for step in 0..3 {
+        kernels.step(&batch(8, step), step as u64, step as u32);
+    }
+    let images = kernels.normalisation.apply(&batch(7, 9).images).unwrap();
+    let expected = tch::no_grad(|| kernels.network.forward(&images, Mode::Evaluate)).unwrap();
+    let found = kernels.cpu_step.as_mut().unwrap().logits(&kernels.network, &images).unwrap();
+    let (expected, found) = (to_host(&expected).unwrap(), to_host(&found).unwrap());
+    let largest = expected.iter().fold(0.0_f64, |largest, x| largest.max(x.abs()));
+    for (expected, found) in expected.iter().zip(&found) {
+        assert!((expected - found).abs() <= 1e-5 * largest, "{found}, expected {expected}");
+    }
+    spec.resources.kernels = Kernels::Libtorch;
+    assert!(CpuStep::new(&spec, &kernels.network).unwrap().is_none());
 }

@@ -11,11 +11,13 @@ use cnx_kernels::pointwise::Dropout;
 use cnx_kernels::{Group, Pass, Shape, Threads, Trunk};
 use cnx_proto::Spec;
 use cnx_proto::architecture::{self, Form};
+use cnx_proto::spec::Kernels;
 use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::data::batches::{Batch, Normalisation};
 use crate::failure::{Failure, Result};
 use crate::model::Network;
+use crate::model::state::to_host;
 use crate::optimizer::Sgd;
 use crate::train::{StepFigures, StepSettings};
 use plan::Plan;
@@ -45,13 +47,24 @@ pub struct CpuStep {
 }
 
 impl CpuStep {
-    /// For a network in training; none where libtorch has to take the step: another device, another precision, another
-    /// kind of network.
+    /// For a network as it is trained, with as many threads as libtorch has; none where libtorch has to do it: where the spec
+    /// says so, on another device, in another precision, of another kind of network.
     ///
     /// # Errors
     /// When its threads cannot be started, or libtorch fails.
-    pub fn new(spec: &Spec, network: &Network, threads: usize) -> Result<Option<CpuStep>> {
+    pub fn new(spec: &Spec, network: &Network) -> Result<Option<CpuStep>> {
+        CpuStep::with_threads(spec, network, tch::get_num_threads().max(1) as usize)
+    }
+
+    /// The same with so many threads.
+    ///
+    /// # Errors
+    /// See [`CpuStep::new`].
+    pub fn with_threads(spec: &Spec, network: &Network, threads: usize) -> Result<Option<CpuStep>> {
         let state = network.state();
+        if spec.resources.kernels == Kernels::Libtorch {
+            return Ok(None);
+        }
         if state.device() != Device::Cpu || state.kind() != Kind::Float || network.form() != Form::Large {
             return Ok(None);
         }
@@ -104,27 +117,10 @@ impl CpuStep {
     ) -> Result<StepFigures> {
         let StepSettings { step, learning_rate, train } = *settings;
         self.follow_condensing(network)?;
-        optimizer.read(&mut self.parameters)?;
+        self.read_parameters(network)?;
         self.gradient.resize(self.parameters.len(), 0.0);
         network.count_batch()?;
-
-        let images = normalisation.apply(&batch.images)?;
-        let first = images.f_conv2d(
-            &self.first_weight,
-            None::<&Tensor>,
-            self.first_stride(&images),
-            [1, 1],
-            [1, 1],
-            1,
-        )?;
-        let shape = Shape {
-            images: batch.len(),
-            channels: self.plan.channels,
-            height: self.plan.size,
-            width: self.plan.size,
-        };
-        self.entering.resize(shape.floats(), 0.0);
-        first.f_detach()?.f_contiguous()?.f_copy_data(&mut self.entering, shape.floats())?;
+        let (first, shape) = self.enter(&normalisation.apply(&batch.images)?)?;
 
         let masks = self.masks(shape, train.seed, step);
         let scale = (1.0 / (1.0 - self.dropout)) as f32;
@@ -156,6 +152,46 @@ impl CpuStep {
         optimizer.apply(&Tensor::f_from_slice(&self.gradient)?, learning_rate)?;
         let right = logits.f_argmax(1, false)?.f_eq_tensor(&batch.labels)?.f_sum(Kind::Double)?;
         Ok(StepFigures { loss: loss.f_detach()?, right, lasso })
+    }
+
+    /// Logits [n, classes] of normalised images [n, 3, h, w], batch norms with their running statistics: as
+    /// [`Network::forward`] when it evaluates.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn logits(&mut self, network: &Network, images: &Tensor) -> Result<Tensor> {
+        self.follow_condensing(network)?;
+        self.read_parameters(network)?;
+        let (_, shape) = tch::no_grad(|| self.enter(images))?;
+        let moments: Vec<Vec<Moments>> = self.running.iter().map(running_moments).collect::<Result<_>>()?;
+        let pooled = self.trunk.forward(&self.parameters, &self.entering, shape, Pass::Evaluate(&moments));
+        let pooled = Tensor::f_from_slice(pooled)?.f_view([shape.images as i64, -1])?;
+        let [weight, bias] = &self.classifier;
+        tch::no_grad(|| Ok(pooled.f_linear(weight, Some(bias))?))
+    }
+
+    fn read_parameters(&mut self, network: &Network) -> Result<()> {
+        let floats = network.state().parameters().map(|entry| entry.tensor.numel()).sum();
+        self.parameters.resize(floats, 0.0);
+        let mut rest = self.parameters.as_mut_slice();
+        for entry in network.state().parameters() {
+            let (own, others) = rest.split_at_mut(entry.tensor.numel());
+            read(&entry.tensor, own)?;
+            rest = others;
+        }
+        Ok(())
+    }
+
+    /// What enters the trunk, and its shape.
+    fn enter(&mut self, images: &Tensor) -> Result<(Tensor, Shape)> {
+        let stride = self.first_stride(images);
+        let first = images.f_conv2d(&self.first_weight, None::<&Tensor>, stride, [1, 1], [1, 1], 1)?;
+        let Plan { channels, size, .. } = self.plan;
+        let images = images.size().first().copied().unwrap_or(0) as usize;
+        let shape = Shape { images, channels, height: size, width: size };
+        self.entering.resize(shape.floats(), 0.0);
+        read(&first.f_detach()?, &mut self.entering)?;
+        Ok((first, shape))
     }
 
     fn first_stride(&self, images: &Tensor) -> [i64; 2] {
@@ -238,6 +274,11 @@ impl CpuStep {
         }
         Ok(Some(Tensor::from(sum)))
     }
+}
+
+fn running_moments([mean, variance]: &[Tensor; 2]) -> Result<Vec<Moments>> {
+    let (means, variances) = (to_host(mean)?, to_host(variance)?);
+    Ok(means.into_iter().zip(variances).map(|(mean, variance)| Moments { mean, variance }).collect())
 }
 
 fn read(tensor: &Tensor, to: &mut [f32]) -> Result<()> {
