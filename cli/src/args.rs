@@ -1,5 +1,6 @@
 //! The command line itself: verbs, flags, help texts. What a verb does is in the file of its name.
 
+mod operations;
 mod queue;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use crate::verbs::data::DataVerb;
 use crate::verbs::export::Format;
 use crate::verbs::results::TableName;
 
+pub use operations::{BackupArgs, DoctorArgs, RestoreArgs};
 pub use queue::{CancelArgs, ExplainArgs, PauseArgs, PriorityArgs, ResumeArgs, RetryArgs, WaitArgs};
 
 const AFTER_HELP: &str = "\
@@ -87,6 +89,9 @@ pub enum Verb {
     Data(DataVerb),
     Up(UpArgs),
     Down(DownArgs),
+    Backup(BackupArgs),
+    Restore(RestoreArgs),
+    Doctor(DoctorArgs),
     Completions(CompletionsArgs),
 }
 

@@ -45,6 +45,7 @@ pub fn experiment(e: &Experiment) -> Value {
         "epochs_done": e.epochs_done, "top1_error": e.top1_error, "progress": e.progress.as_ref().map(progress),
         "resumed_at_epoch": e.resumed_at_epoch, "message": text(&e.message), "cancelling": e.cancelling,
         "failure": (failure != FailureClass::Unspecified).then(|| failure.label()),
+        "suspect_since_ms": some(e.suspect_since_ms),
         "sweeps": e.sweeps, "waits_until_ms": some(e.waits_until_ms), "priority": e.priority, "after": e.after,
         "stopping": match e.stopping() {
             StopReason::Paused => Some("paused"),
@@ -125,7 +126,7 @@ pub fn worker(w: &WorkerInfo) -> Value {
     json!({
         "name": w.name, "connected": w.connected, "last_seen_ms": w.last_seen_ms, "host": w.host,
         "device": w.device, "slots": w.slots, "version": w.version, "memory_gib": w.memory_gib,
-        "labels": w.labels,
+        "labels": w.labels, "suspect_since_ms": some(w.suspect_since_ms),
         "leases": w.leases.iter().map(lease).collect::<Vec<_>>(),
     })
 }

@@ -65,6 +65,9 @@ fn run(context: &Context, verb: Verb) -> Result {
         Verb::Data(verb) => verbs::data::run(context, &verb),
         Verb::Up(args) => wait_for(verbs::up::run(context, &args)),
         Verb::Down(args) => verbs::down::run(context, &args),
+        Verb::Backup(args) => verbs::backup::run(context, &args),
+        Verb::Restore(args) => verbs::restore::run(context, &args),
+        Verb::Doctor(args) => wait_for(verbs::doctor::run(context, &args)),
         Verb::Completions(args) => verbs::completions::run(&args),
     }
 }

@@ -165,18 +165,27 @@ fn progress(e: &Experiment, spec: Option<&Spec>, now_ms: u64) -> Cell {
         State::Paused if e.epochs_done > 0 => Cell::new(format!("{done}; {message}"), DIM),
         State::Queued | State::Paused => Cell::new(message, DIM),
         State::Failed => Cell::new(message, BAD),
-        State::Running => match live(e).filter(|p| p.steps > 0) {
-            Some(p) => {
-                let share = p.step as f64 / p.steps as f64;
-                let label = match phase(p) {
-                    Phase::Train => done,
-                    _ => format!("{:.0} %", 100.0 * share),
-                };
-                Cell::from(format!("{} {label}", bar::bar(share, BAR)))
+        State::Running => {
+            let far = match live(e).filter(|p| p.steps > 0) {
+                Some(p) => {
+                    let share = p.step as f64 / p.steps as f64;
+                    let label = match phase(p) {
+                        Phase::Train => done,
+                        _ => format!("{:.0} %", 100.0 * share),
+                    };
+                    format!("{} {label}", bar::bar(share, BAR))
+                }
+                None if e.epochs_done > 0 => done,
+                None => String::new(),
+            };
+            match e.suspect_since_ms {
+                0 => far.into(),
+                since_ms => {
+                    let silent = format!("suspect: silent for {}", duration(now_ms.saturating_sub(since_ms)));
+                    Cell::new(format!("{far} {silent}").trim_start().to_owned(), DOUBT)
+                }
             }
-            None if e.epochs_done > 0 => done.into(),
-            None => "".into(),
-        },
+        }
         _ if e.epochs_done > 0 || e.state() == State::Succeeded => done.into(),
         _ => message.into(),
     }
@@ -396,6 +405,14 @@ mod tests {
         assert!(lines[1].contains("condensenet-50-evaluate  done   of 1/final.safetensors"), "{lines:?}");
         assert!(lines[1].contains("6.31") && !lines[1].contains("/300"), "{lines:?}");
         assert_eq!([short("/m"), short("/a/b/m"), short("")], ["/m", "b/m", ""]);
+    }
+
+    #[test]
+    fn what_a_silent_worker_runs_is_marked() {
+        let mut reply = example();
+        reply.experiments[1].suspect_since_ms = 11_400_000;
+        let lines = plain(frame(&reply, 11_521_000, (170, 30)));
+        assert!(lines[4].contains("214/300 suspect: silent for 2 min 1 s"), "{}", lines[4]);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use clap::Parser;
 
 use cnx_proto::state_dir::{DEFAULT_PORT, StateDir};
 
+use crate::task::Task;
+
 /// The coordinator: queues experiments, leases them to workers, keeps what they report.
 #[derive(Debug, Parser)]
 #[command(
@@ -18,7 +20,7 @@ use cnx_proto::state_dir::{DEFAULT_PORT, StateDir};
 )]
 pub struct Arguments {
     /// Folder for database, token and lock [default: $XDG_STATE_HOME/cnx or ~/.local/state/cnx]
-    #[arg(long, env = "CNX_STATE", value_name = "DIR")]
+    #[arg(long, env = "CNX_STATE", value_name = "DIR", global = true)]
     pub state: Option<PathBuf>,
     /// Address to listen on; port 0 takes a free one
     #[arg(long, env = "CNX_LISTEN", value_name = "ADDRESS", default_value_t = SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT)), value_parser = loopback)]
@@ -30,8 +32,11 @@ pub struct Arguments {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     pub heartbeat: Duration,
     /// Where workers keep checkpoints and models [default: file://STATE/artifacts]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", global = true)]
     pub artifacts: Option<String>,
+    /// Instead of serving
+    #[command(subcommand)]
+    pub task: Option<Task>,
 }
 
 /// What a coordinator needs to know.
@@ -97,8 +102,16 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
     ))
 }
 
+/// A worker that is silent for longer than this does not come back; and sums of times stay in range.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|e| format!("{e}; expected e.g. 90s, 5m, 1h"))
+    let time =
+        humantime::parse_duration(text).map_err(|e| format!("{e}; expected e.g. 90s, 5m, 1h, 2days"))?;
+    if time > LONGEST {
+        return Err("longer than a year; expected e.g. 90s, 5m, 1h, 2days".to_owned());
+    }
+    Ok(time)
 }
 
 #[cfg(test)]
@@ -121,6 +134,16 @@ mod tests {
     fn a_heartbeat_that_cannot_keep_a_lease_alive_is_refused() {
         let slow = parse(&["--state", "/s", "--lease-ttl", "10s", "--heartbeat", "5s"]).unwrap();
         assert!(slow.config().unwrap_err().contains("three heartbeats"));
+    }
+
+    #[test]
+    fn a_lease_may_last_for_days_but_not_for_ever() {
+        let days = parse(&["--state", "/s", "--lease-ttl", "2days"]).unwrap().config().unwrap();
+        assert_eq!(days.lease_ttl, Duration::from_secs(2 * 24 * 3600));
+        for flag in ["--lease-ttl", "--heartbeat"] {
+            let error = parse(&[flag, "500000000000years"]).unwrap_err().to_string();
+            assert!(error.contains("longer than a year") || error.contains("too large"), "{error}");
+        }
     }
 
     #[test]

@@ -24,7 +24,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Runs until the coordinator stops.
 pub async fn run(coordinator: &Coordinator) {
     let mut pause = FIRST_PAUSE;
+    let mut standstill = Standstill::new(coordinator);
     loop {
+        standstill.excuse(coordinator);
         let wake_at = match round(coordinator).await {
             Ok(wake_at) => {
                 pause = FIRST_PAUSE;
@@ -35,6 +37,7 @@ pub async fn run(coordinator: &Coordinator) {
                 tokio::select! {
                     () = coordinator.stopping.cancelled() => return,
                     () = tokio::time::sleep(pause) => {}
+                    () = standstill.watch(coordinator) => {}
                 }
                 pause = MAX_PAUSE.min(pause * 2);
                 continue;
@@ -50,7 +53,49 @@ pub async fn run(coordinator: &Coordinator) {
             () = coordinator.stopping.cancelled() => return,
             () = coordinator.rung() => {}
             () = deadline => {}
+            () = standstill.watch(coordinator) => {}
         }
+    }
+}
+
+/// Notices that the coordinator itself stood still: it was stopped, or starved, while the clock of its leases went on. What
+/// its workers said meanwhile waits to be read, and they could not attach: so that time does not count, just as the time
+/// between two lives of the coordinator does not.
+#[derive(Debug)]
+struct Standstill {
+    /// How often it looks at the clock.
+    every: Duration,
+    looked: Instant,
+}
+
+impl Standstill {
+    fn new(coordinator: &Coordinator) -> Standstill {
+        Standstill { every: coordinator.config.heartbeat, looked: coordinator.chance.instant() }
+    }
+
+    /// Looks at the clock again and again; ends once it stood still.
+    async fn watch(&mut self, coordinator: &Coordinator) {
+        loop {
+            tokio::time::sleep(self.every).await;
+            if self.lost(coordinator).is_some() {
+                return;
+            }
+            self.looked = coordinator.chance.instant();
+        }
+    }
+
+    /// Gives all leases the time that was lost.
+    fn excuse(&mut self, coordinator: &Coordinator) {
+        if let Some(lost) = self.lost(coordinator) {
+            tracing::warn!("stood still for {lost:?}: leases last so much longer");
+            coordinator.pool().excuse(lost);
+        }
+        self.looked = coordinator.chance.instant();
+    }
+
+    fn lost(&self, coordinator: &Coordinator) -> Option<Duration> {
+        let gap = coordinator.chance.instant().saturating_duration_since(self.looked);
+        (gap >= coordinator.suspect_after()).then_some(gap)
     }
 }
 
@@ -61,6 +106,14 @@ pub async fn run(coordinator: &Coordinator) {
 /// When the database cannot be read or written.
 pub async fn round(coordinator: &Coordinator) -> Result<Option<Instant>, StoreError> {
     end_expired(coordinator).await?;
+    match coordinator.unsettled_until() {
+        Some(until) if until > coordinator.chance.instant() => {
+            let lease_ends = coordinator.pool().next_deadline();
+            return Ok(lease_ends.into_iter().chain([until]).min());
+        }
+        Some(_) => coordinator.settle().await?,
+        None => {}
+    }
     while assign(coordinator).await? {}
     preempt(coordinator).await?;
     let (lease_ends, free_slots) = {
@@ -111,7 +164,8 @@ fn lost(coordinator: &Coordinator, held: &Held) -> Interrupted {
 /// Gives out leases for one transaction's worth of slots; whether there may be more to give.
 async fn assign(coordinator: &Coordinator) -> Result<bool, StoreError> {
     let (workers, shares) = {
-        let pool = coordinator.pool();
+        let mut pool = coordinator.pool();
+        pool.suspect(coordinator.chance.instant(), coordinator.suspect_after());
         (pool.free(), pool.shares())
     };
     if workers.is_empty() {

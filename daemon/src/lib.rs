@@ -8,6 +8,7 @@
 //! - [`lifecycle`] and [`schedule`]: the decisions, pure.
 //! - [`store`]: all SQL, one transaction a method; the tables are told in `migrations/`.
 //! - [`pool`]: who is connected and who holds what, in memory; [`dispatch`]: the loop that gives and takes leases.
+//! - [`doctor`]: a look over all of it. [`task`]: what the program does besides serving.
 //! - [`coordinator`]: what these share. [`chance`]: clock and randomness.
 //!
 //! The invariant behind it: the disk changes first, then memory, then others are told. A crash anywhere in between
@@ -24,6 +25,7 @@ pub mod chance;
 pub mod config;
 pub mod coordinator;
 pub mod dispatch;
+pub mod doctor;
 pub mod folder;
 pub mod lifecycle;
 pub mod pool;
@@ -31,6 +33,7 @@ pub mod rpc;
 pub mod schedule;
 pub mod session;
 pub mod store;
+pub mod task;
 
 use chance::Chance;
 use config::Config;

@@ -160,7 +160,7 @@ impl State {
         let stops = |attempt, tries, why| Ok(Running { attempt, tries, stopping: Some(why) });
         match (self, event) {
             (&Queued { attempt, tries, not_before_ms, .. }, Event::Leased)
-                if not_before_ms <= around.now_ms =>
+                if !backs_off(not_before_ms, around.now_ms) =>
             {
                 Ok(Running { attempt: attempt + 1, tries, stopping: None })
             }
@@ -266,7 +266,13 @@ fn after_failure(attempt: u32, tries: u32, failure: Failure, around: Surrounding
 }
 
 /// The longest back-off.
-const MAX_BACKOFF_MS: u64 = 5 * 60 * 1000;
+pub const MAX_BACKOFF_MS: u64 = 5 * 60 * 1000;
+
+/// Whether a back-off is under way. One that ends later than the longest could was reckoned on a wall clock that has been set
+/// back since: it is over, rather than hold its experiment up for as long as the clock was wrong.
+pub fn backs_off(not_before_ms: u64, now_ms: u64) -> bool {
+    not_before_ms > now_ms && not_before_ms - now_ms <= MAX_BACKOFF_MS
+}
 
 /// How long to wait after the `tries`-th failure (from 1): doubling from a first wait that suits the class, at
 /// most five minutes, and shortened by up to a half so that many experiments that failed together do not come

@@ -35,6 +35,9 @@ async fn main() -> ExitCode {
 
 async fn start(arguments: Arguments) -> anyhow::Result<()> {
     let config = arguments.config().map_err(anyhow::Error::msg)?;
+    if let Some(task) = arguments.task {
+        return task.run(&config).await;
+    }
     // Before listening: a second coordinator on the folder must hear of the folder, not of the port.
     let folder = Folder::claim(&config.state)?;
     let listener = TcpListener::bind(arguments.listen).await.with_context(|| {

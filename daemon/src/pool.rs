@@ -48,11 +48,15 @@ struct Worker {
     cut: CancellationToken,
     /// It is stopping: nothing more is assigned on this stream.
     draining: bool,
+    /// When it last said anything.
+    heard: Instant,
+    /// That was too long ago: nothing is assigned to it until it is heard again.
+    suspect: bool,
 }
 
 impl Worker {
     fn free(&self, busy: u32) -> u32 {
-        if self.draining { 0 } else { self.slots.saturating_sub(busy) }
+        if self.draining || self.suspect { 0 } else { self.slots.saturating_sub(busy) }
     }
 }
 
@@ -63,6 +67,8 @@ pub struct Held {
     pub lease: Lease,
     /// By whom.
     pub worker: String,
+    /// When it was given or last renewed.
+    pub renewed: Instant,
     /// When it runs out unless renewed.
     pub deadline: Instant,
     /// It is to stop, and why.
@@ -116,21 +122,26 @@ impl Pool {
 
     /// Connects a worker on a stream that `cut` ends, unless a later one came in between; whether it did. Leases
     /// that are to stop are told so.
-    pub fn join(&mut self, hello: &Hello, stream: u64, outbound: Outbound, cut: CancellationToken) -> bool {
+    pub fn join(
+        &mut self,
+        hello: &Hello,
+        stream: u64,
+        outbound: Outbound,
+        cut: CancellationToken,
+        now: Instant,
+    ) -> bool {
         if self.newest.get(&hello.worker).is_some_and(|newest| *newest > stream) {
             return false;
         }
         let worker = Worker {
-            has: Capacity {
-                gpu: has_gpu(&hello.device),
-                memory_gib: hello.memory_gib,
-                labels: hello.labels.clone(),
-            },
+            has: Capacity::new(&hello.device, hello.memory_gib, hello.labels.clone()),
             slots: hello.slots,
             stream,
             outbound,
             cut,
             draining: false,
+            heard: now,
+            suspect: false,
         };
         self.workers.insert(hello.worker.clone(), worker);
         let own = self.leases.values().filter(|h| h.worker == hello.worker);
@@ -157,12 +168,48 @@ impl Pool {
         }
     }
 
+    /// A worker said something on this stream; whether it was suspect.
+    pub fn heard(&mut self, worker: &str, stream: u64, now: Instant) -> bool {
+        let Some(worker) = self.workers.get_mut(worker).filter(|w| w.stream == stream) else { return false };
+        worker.heard = now;
+        std::mem::take(&mut worker.suspect)
+    }
+
+    /// Assigns nothing to workers that were not heard for so long, until they are: they would sit on a lease.
+    pub fn suspect(&mut self, now: Instant, silence: Duration) {
+        for worker in self.workers.values_mut() {
+            worker.suspect = now.saturating_duration_since(worker.heard) >= silence;
+        }
+    }
+
+    /// How long ago a worker was last heard: what it said while it is connected, else when it last renewed a lease. None
+    /// if it is away and holds nothing, since then nothing depends on it.
+    pub fn silence(&self, worker: &str, now: Instant) -> Option<Duration> {
+        let heard = match self.workers.get(worker) {
+            Some(connected) => Some(connected.heard),
+            None => self.leases.values().filter(|h| h.worker == worker).map(|h| h.renewed).max(),
+        };
+        heard.map(|heard| now.saturating_duration_since(heard))
+    }
+
+    /// The coordinator itself stood still for so long: that does not count against any worker.
+    pub fn excuse(&mut self, standstill: Duration) {
+        for held in self.leases.values_mut() {
+            held.renewed += standstill;
+            held.deadline += standstill;
+        }
+        for worker in self.workers.values_mut() {
+            worker.heard += standstill;
+        }
+    }
+
     /// Renews leases of a worker; tells those that are not its own.
     pub fn renew(&mut self, worker: &str, leases: &[Lease], now: Instant, ttl: Duration) -> Vec<Lease> {
         let mut stale = Vec::new();
         for lease in leases {
             match self.leases.get_mut(&lease.experiment) {
                 Some(held) if held.lease == *lease && held.worker == worker && !held.ending => {
+                    held.renewed = now;
                     held.deadline = now + ttl;
                 }
                 _ => stale.push(lease.clone()),
@@ -209,6 +256,11 @@ impl Pool {
     /// The lease of an experiment.
     pub fn held(&self, experiment: u64) -> Option<&Held> {
         self.leases.get(&experiment)
+    }
+
+    /// All leases, by experiment.
+    pub fn all_held(&self) -> impl Iterator<Item = &Held> {
+        self.leases.values()
     }
 
     /// The leases of a worker.
@@ -306,6 +358,7 @@ impl Pool {
                 free_slots,
                 free_memory_gib: worker.has.memory_gib.saturating_sub(memory_gib),
                 draining: worker.draining,
+                suspect: worker.suspect,
             })
         };
         self.workers.iter().filter_map(view).collect()
@@ -320,9 +373,9 @@ impl Pool {
         shares
     }
 
-    /// What runs on connected workers.
+    /// What runs on connected workers that are heard: those could stop it.
     pub fn holdings(&self) -> Vec<Holding> {
-        let connected = self.leases.values().filter(|h| !h.ending && self.workers.contains_key(&h.worker));
+        let connected = self.leases.values().filter(|h| !h.ending && self.heeds(&h.worker));
         let holding = |held: &Held| Holding {
             experiment: held.lease.experiment,
             priority: held.standing.priority,
@@ -333,6 +386,10 @@ impl Pool {
             room_for: held.room_for,
         };
         connected.map(holding).collect()
+    }
+
+    fn heeds(&self, worker: &str) -> bool {
+        self.workers.get(worker).is_some_and(|w| !w.suspect)
     }
 
     /// The numbers that status shows.
@@ -358,11 +415,6 @@ impl Pool {
         }
         busy
     }
-}
-
-/// Everything but "cpu" counts as a GPU.
-fn has_gpu(device: &str) -> bool {
-    !device.eq_ignore_ascii_case("cpu")
 }
 
 #[cfg(test)]

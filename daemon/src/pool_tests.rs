@@ -17,6 +17,7 @@ fn held(lease: Lease, worker: &str, deadline: Instant) -> Held {
     Held {
         lease,
         worker,
+        renewed: deadline,
         deadline,
         stopping: None,
         room_for: None,
@@ -32,7 +33,7 @@ fn join(pool: &mut Pool, name: &str) -> (u64, CancellationToken, mpsc::Receiver<
     let cut = CancellationToken::new();
     let stream = pool.open();
     assert!(pool.claim(&hello(name, &[]), stream).is_some());
-    assert!(pool.join(&hello(name, &[]), stream, outbound, cut.clone()));
+    assert!(pool.join(&hello(name, &[]), stream, outbound, cut.clone(), Instant::now()));
     (stream, cut, inbound)
 }
 
@@ -143,7 +144,7 @@ fn what_a_worker_said_on_a_stream_that_it_gave_up_comes_too_late() {
     pool.hold(held(lease(1, 1), "a", now));
     assert_eq!(pool.claim(&hello("a", &[]), given_up), None);
     let (outbound, _messages) = mpsc::channel(8);
-    assert!(!pool.join(&hello("a", &[]), between, outbound, CancellationToken::new()));
+    assert!(!pool.join(&hello("a", &[]), between, outbound, CancellationToken::new(), Instant::now()));
     assert!(pool.leave("a", newest));
     assert_eq!(pool.claim(&hello("a", &[]), given_up), None, "also when the newest is gone");
 }

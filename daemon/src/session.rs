@@ -109,7 +109,8 @@ impl Session {
             for lease in &lost {
                 pool.release(lease);
             }
-            pool.join(hello, self.stream, self.outbound.clone(), self.cut.clone())
+            let now = coordinator.chance.instant();
+            pool.join(hello, self.stream, self.outbound.clone(), self.cut.clone(), now)
         };
         coordinator.ring();
         if !joined {
@@ -132,6 +133,9 @@ impl Session {
         batch: Vec<FromWorker>,
     ) -> Result<Vec<to_worker::Message>, Status> {
         self.enter(coordinator).await?;
+        if coordinator.pool().heard(&self.worker, self.stream, coordinator.chance.instant()) {
+            coordinator.ring();
+        }
         let mut answers = Vec::new();
         let mut durable = Vec::new();
         for message in batch {

@@ -1,9 +1,11 @@
 //! The verbs, one file each.
 
+pub mod backup;
 pub mod cancel;
 pub mod completions;
 pub mod convert;
 pub mod data;
+pub mod doctor;
 pub mod down;
 pub mod evaluate;
 pub mod explain;
@@ -13,6 +15,7 @@ pub mod inspect;
 pub mod logs;
 pub mod pause;
 pub mod priority;
+pub mod restore;
 pub mod results;
 pub mod resume;
 pub mod retry;

@@ -13,7 +13,7 @@ use crate::json::{self, VERSION};
 use crate::term::escape::printable;
 use crate::term::format::{duration, now_ms};
 use crate::term::screen;
-use crate::term::style::{DOUBT, GOOD};
+use crate::term::style::{BAD, DOUBT, GOOD};
 use crate::term::table::{Cell, Column, Left, Right, Table};
 
 pub async fn run(context: &Context, args: &WorkersArgs) -> Result {
@@ -49,13 +49,16 @@ fn table(workers: &[WorkerInfo], now_ms: u64) -> Table {
         Column("VERSION", Left, 3),
     ]);
     for w in workers {
+        let suspect = w.suspect_since_ms > 0;
         let state = match (w.connected, w.leases.is_empty()) {
+            // It should be heard every few seconds. What it runs is its own until its lease runs out.
+            _ if suspect => Cell::new("suspect", BAD),
             (true, true) => Cell::new("free", GOOD),
             (true, false) => Cell::new("busy", GOOD),
             (false, _) => Cell::new("away", DOUBT),
         };
         let runs: Vec<String> = w.leases.iter().map(|l| l.experiment.to_string()).collect();
-        let seen = match w.connected {
+        let seen = match w.connected && !suspect {
             true => String::new(),
             false => format!("{} ago", duration(now_ms.saturating_sub(w.last_seen_ms))),
         };
@@ -73,4 +76,33 @@ fn table(workers: &[WorkerInfo], now_ms: u64) -> Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_silent_is_told_with_since_when_connected_or_not() {
+        let worker = |name: &str, connected, suspect_since_ms| WorkerInfo {
+            name: name.into(),
+            connected,
+            suspect_since_ms,
+            last_seen_ms: 40_000,
+            slots: 1,
+            ..WorkerInfo::default()
+        };
+        let workers = [
+            worker("well", true, 0),
+            worker("stuck", true, 40_000),
+            worker("cut-off", false, 40_000),
+            worker("gone", false, 0),
+        ];
+        let lines = table(&workers, 100_000).lines(Some(120));
+        let lines: Vec<String> = lines.iter().map(|l| anstream::adapter::strip_str(l).to_string()).collect();
+        assert!(lines[1].contains("free") && !lines[1].contains("ago"), "{lines:#?}");
+        assert!(lines[2].contains("suspect") && lines[2].contains("1 min ago"), "{lines:#?}");
+        assert!(lines[3].contains("suspect") && lines[3].contains("1 min ago"), "{lines:#?}");
+        assert!(lines[4].contains("away") && lines[4].contains("1 min ago"), "{lines:#?}");
+    }
 }

@@ -22,6 +22,8 @@ pub struct Pool {
     changed: Arc<watch::Sender<u64>>,
     pub logs: Arc<Mutex<Vec<LogLine>>>,
     pub results: Arc<Mutex<Vec<ResultRow>>>,
+    /// What its doctor finds.
+    pub findings: Arc<Mutex<Vec<Finding>>>,
     /// Below this URL, an experiment's artifacts besides its checkpoint.
     pub artifacts_url: Arc<Mutex<String>>,
     pub artifacts: Arc<Mutex<Vec<Artifact>>>,
@@ -46,6 +48,7 @@ impl Pool {
             changed: Arc::new(watch::channel(0).0),
             logs: Arc::default(),
             results: Arc::default(),
+            findings: Arc::default(),
             artifacts_url: Arc::new(Mutex::new("file:///artifacts".into())),
             artifacts: Arc::default(),
             workers: workers.to_path_buf(),
@@ -324,6 +327,13 @@ impl Experiments for Pool {
 
     async fn results(&self, _request: Request<ResultsRequest>) -> Result<Response<ResultsReply>, Status> {
         Ok(Response::new(ResultsReply { rows: self.results.lock().unwrap().clone(), more: 0 }))
+    }
+
+    async fn doctor(&self, _request: Request<DoctorRequest>) -> Result<Response<DoctorReply>, Status> {
+        let now_ms =
+            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+        let findings = self.findings.lock().unwrap().clone();
+        Ok(Response::new(DoctorReply { findings, now_ms, version: env!("CARGO_PKG_VERSION").into() }))
     }
 
     async fn list_workers(

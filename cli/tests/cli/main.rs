@@ -10,6 +10,7 @@ mod export;
 mod import;
 mod offline;
 mod online;
+mod operations;
 mod queue;
 
 use std::path::{Path, PathBuf};

@@ -1,13 +1,16 @@
 //! What the database and the pool know, put together as people see it.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use tonic::Status;
 
 use cnx_proto::v1::{self, Experiment, State, StatusReply, StatusRequest, StopReason};
 
-use crate::coordinator::Coordinator;
-use crate::pool::Pool;
-use crate::schedule::{self, Awaited, Demand, Place, Queue, Waiting, Why};
+use crate::coordinator::{Coordinator, millis};
+use crate::lifecycle::Stopping;
+use crate::pool::{Held, Pool};
+use crate::schedule::{self, Awaited, Demand, Place, Queue, Running, Waiting, Why};
 use crate::store::{Page, Part, Selection};
 
 use super::page;
@@ -25,7 +28,7 @@ pub async fn status(coordinator: &Coordinator, request: &StatusRequest) -> Resul
         let pool = coordinator.pool();
         let workers = pool.workers();
         for experiment in &mut experiments {
-            enrich(experiment, &pool, queue, &workers);
+            enrich(experiment, coordinator, &pool, queue, &workers);
         }
         pool.summary()
     };
@@ -65,7 +68,7 @@ pub async fn explained(
         let pool = coordinator.pool();
         let workers = pool.workers();
         let why = waits.then(|| schedule::why(&waiting(experiment, &after, &demand), queue, &workers));
-        enrich(experiment, &pool, queue, &workers);
+        enrich(experiment, coordinator, &pool, queue, &workers);
         (why, experiment.message.clone())
     };
     let Some(why) = why else {
@@ -83,11 +86,19 @@ pub async fn explained(
 
 async fn queue(coordinator: &Coordinator) -> Result<Queue, Status> {
     let paused_since_ms = coordinator.store.queue_paused_since_ms().await?;
-    Ok(Queue { paused_since_ms, now_ms: coordinator.chance.now_ms() })
+    let (now, now_ms) = (coordinator.chance.instant(), coordinator.chance.now_ms());
+    let left = coordinator.unsettled_until().map(|until| until.saturating_duration_since(now));
+    Ok(Queue { paused_since_ms, unsettled_until_ms: left.map(|left| now_ms + millis(left)), now_ms })
 }
 
 /// Adds what only memory knows: progress of what runs, and why the rest waits.
-fn enrich(experiment: &mut Experiment, pool: &Pool, queue: Queue, workers: &[schedule::Worker]) {
+fn enrich(
+    experiment: &mut Experiment,
+    coordinator: &Coordinator,
+    pool: &Pool,
+    queue: Queue,
+    workers: &[schedule::Worker],
+) {
     match experiment.state() {
         State::Queued | State::Paused => {
             experiment.message = why_it_waits(experiment, queue, workers);
@@ -96,7 +107,7 @@ fn enrich(experiment: &mut Experiment, pool: &Pool, queue: Queue, workers: &[sch
         State::Running => {
             let held = pool.held(experiment.id).filter(|held| held.lease.attempt == experiment.attempt);
             experiment.progress = held.and_then(|held| held.progress);
-            experiment.message = how_it_runs(experiment, pool);
+            how_it_runs(experiment, held, coordinator, pool);
         }
         _ => {}
     }
@@ -137,19 +148,22 @@ fn demand(spec_json: &str) -> Demand {
     serde_json::from_str::<Spec>(spec_json).map(|spec| Demand::from(&spec.resources)).unwrap_or_default()
 }
 
-fn how_it_runs(experiment: &Experiment, pool: &Pool) -> String {
+fn how_it_runs(experiment: &mut Experiment, held: Option<&Held>, coordinator: &Coordinator, pool: &Pool) {
+    let now = coordinator.chance.instant();
+    let silence = held.map(|held| now.saturating_duration_since(held.renewed));
+    experiment.suspect_since_ms = coordinator.suspect_since_ms(silence).unwrap_or(0);
     let stopping = match (experiment.cancelling, experiment.stopping()) {
-        (true, _) => Some("being cancelled"),
-        (false, StopReason::Paused) => Some("being paused"),
-        (false, StopReason::Preempted) => Some("being preempted, back to the queue"),
+        (true, _) => Some(Stopping::Cancel),
+        (false, StopReason::Paused) => Some(Stopping::Pause),
+        (false, StopReason::Preempted) => Some(Stopping::Yield),
         _ => None,
     };
-    match (stopping, pool.is_connected(&experiment.worker)) {
-        (Some(stopping), true) => format!("{stopping}: waits for the worker to stop it"),
-        (Some(stopping), false) => {
-            format!("{stopping}: worker {} hears of it when it attaches again", experiment.worker)
-        }
-        (None, true) => String::new(),
-        (None, false) => format!("worker {} is not connected; it may be training on", experiment.worker),
-    }
+    let running = Running {
+        worker: &experiment.worker,
+        connected: pool.is_connected(&experiment.worker),
+        stopping,
+        silence: silence.filter(|_| experiment.suspect_since_ms > 0),
+        left: held.map_or(Duration::ZERO, |held| held.deadline.saturating_duration_since(now)),
+    };
+    experiment.message = running.words();
 }

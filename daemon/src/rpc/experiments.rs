@@ -7,13 +7,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use cnx_proto::v1::experiments_server::Experiments;
 use cnx_proto::v1::{
-    ChangeReply, DescribeRequest, ExperimentDetail, ListWorkersReply, ListWorkersRequest, LogLine,
-    LogsRequest, PauseRequest, PriorityRequest, ResultsReply, ResultsRequest, SelectRequest, StatusReply,
-    StatusRequest, SubmitReply, SubmitRequest,
+    ChangeReply, DescribeRequest, DoctorReply, DoctorRequest, ExperimentDetail, ListWorkersReply,
+    ListWorkersRequest, LogLine, LogsRequest, PauseRequest, PriorityRequest, ResultsReply, ResultsRequest,
+    SelectRequest, StatusReply, StatusRequest, SubmitReply, SubmitRequest,
 };
 
-use super::{change, encode, follow, page, submit};
-use crate::coordinator::Coordinator;
+use super::{change, doctor, encode, follow, page, submit};
+use crate::coordinator::{Coordinator, millis};
 use crate::store::{Part, Selection};
 
 /// The service `Experiments`.
@@ -114,17 +114,24 @@ impl Experiments for Service {
         Ok(Response::new(ResultsReply { rows, more: page.more }))
     }
 
+    async fn doctor(&self, _: Request<DoctorRequest>) -> Reply<DoctorReply> {
+        doctor::doctor(Arc::clone(&self.coordinator)).await
+    }
+
     async fn list_workers(&self, _: Request<ListWorkersRequest>) -> Reply<ListWorkersReply> {
         let mut workers = self.coordinator.store.workers().await?;
+        let now = self.coordinator.chance.instant();
         let pool = self.coordinator.pool();
         for worker in &mut workers {
+            let silence = pool.silence(&worker.name, now);
             worker.connected = pool.is_connected(&worker.name);
             worker.leases = pool.leases_of(&worker.name);
             // The token is the worker's right; people need only to know what it runs.
             worker.leases.iter_mut().for_each(|lease| lease.token.clear());
-            if worker.connected {
-                worker.last_seen_ms = self.coordinator.chance.now_ms();
+            if let Some(silence) = silence {
+                worker.last_seen_ms = self.coordinator.chance.now_ms().saturating_sub(millis(silence));
             }
+            worker.suspect_since_ms = self.coordinator.suspect_since_ms(silence).unwrap_or(0);
         }
         drop(pool);
         Ok(Response::new(ListWorkersReply { workers }))

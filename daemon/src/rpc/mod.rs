@@ -18,6 +18,7 @@ use crate::folder::Folder;
 mod attach;
 mod auth;
 mod change;
+mod doctor;
 mod encode;
 mod error;
 pub mod experiments;

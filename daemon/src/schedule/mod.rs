@@ -14,12 +14,14 @@ use cnx_proto::spec::Resources;
 
 mod assign;
 mod preempt;
+mod running;
 #[cfg(test)]
 mod tests;
 mod why;
 
 pub use assign::{Match, assign, fair_slots};
 pub use preempt::{Holding, Preemption, preempt};
+pub use running::Running;
 pub use why::{Awaited, Place, Queue, Waiting, Why, why};
 
 /// What a worker must have to run an experiment.
@@ -53,6 +55,13 @@ pub struct Capacity {
     pub labels: Vec<String>,
 }
 
+impl Capacity {
+    /// Of a worker as it describes itself: everything but "cpu" counts as a GPU.
+    pub fn new(device: &str, memory_gib: u32, labels: Vec<String>) -> Capacity {
+        Capacity { gpu: !device.eq_ignore_ascii_case("cpu"), memory_gib, labels }
+    }
+}
+
 impl Demand {
     /// Whether a worker could run it if nothing else ran there.
     pub fn met_by(&self, has: &Capacity) -> bool {
@@ -71,12 +80,14 @@ pub struct Worker {
     pub has: Capacity,
     /// How many experiments it runs at once.
     pub slots: u32,
-    /// Of these, how many wait for work; none while it is stopping.
+    /// Of these, how many wait for work; none while it is stopping or suspect.
     pub free_slots: u32,
     /// Memory that is not set aside for what runs there.
     pub free_memory_gib: u32,
     /// It is stopping and takes nothing more.
     pub draining: bool,
+    /// It was not heard for too long, and gets nothing until it is.
+    pub suspect: bool,
 }
 
 impl Worker {

@@ -19,7 +19,15 @@ fn a_gpu() -> Demand {
 
 fn worker(name: &str, gpu: bool, slots: u32) -> Worker {
     let has = Capacity { gpu, memory_gib: 64, labels: Vec::new() };
-    Worker { name: name.into(), has, slots, free_slots: slots, free_memory_gib: 64, draining: false }
+    Worker {
+        name: name.into(),
+        has,
+        slots,
+        free_slots: slots,
+        free_memory_gib: 64,
+        draining: false,
+        suspect: false,
+    }
 }
 
 fn pairs(matches: &[Match]) -> Vec<(u64, &str)> {
@@ -212,7 +220,7 @@ proptest! {
         demand in demands(), workers in workers(), paused in any::<bool>(), not_before_ms in 0..20u64,
     ) {
         let waiting = Waiting { paused, after: &[], not_before_ms, demand: &demand };
-        let why = why(&waiting, Queue { paused_since_ms: None, now_ms: 10 }, &workers);
+        let why = why(&waiting, Queue { now_ms: 10, ..Queue::default() }, &workers);
         let ready = !paused && not_before_ms <= 10;
         let leased = ready && !assign(&[needing(1, demand.clone())], &workers, &Shares::new()).is_empty();
         prop_assert_eq!(why == Why::Next, leased, "{:?}", why);
@@ -226,7 +234,7 @@ proptest! {
             Why::Paused => prop_assert!(paused),
             Why::BackOff(until) => prop_assert!(until > 10),
             Why::Next => {}
-            Why::After(_) | Why::QueuePaused(_) => prop_assert!(false),
+            Why::After(_) | Why::QueuePaused(_) | Why::Restored(_) | Why::Silent => prop_assert!(false),
         }
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use cnx_proto::v1;
 
 use super::{Demand, Worker};
+use crate::lifecycle::backs_off;
 
 /// A queued or paused experiment.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +34,8 @@ pub struct Awaited {
 pub struct Queue {
     /// Since when it is paused, Unix time.
     pub paused_since_ms: Option<u64>,
+    /// Until when nothing is given out because the database was restored from a backup, Unix time.
+    pub unsettled_until_ms: Option<u64>,
     /// Unix time.
     pub now_ms: u64,
 }
@@ -62,6 +65,8 @@ pub enum Why {
     After(Vec<Awaited>),
     /// The whole queue is paused, since this Unix time.
     QueuePaused(u64),
+    /// The database was restored from a backup; leases that it does not know have run out in so many milliseconds.
+    Restored(u64),
     /// Its last attempt failed a moment ago; it waits until this Unix time.
     BackOff(u64),
     /// There is no worker.
@@ -70,6 +75,8 @@ pub enum Why {
     NobodyFits(String),
     /// Those that have it are stopping.
     Leaving,
+    /// Those that have it and are not stopping were not heard for too long.
+    Silent,
     /// So many workers with so many slots have what it needs; all of it is taken.
     Busy {
         /// Workers.
@@ -94,7 +101,10 @@ pub fn why(waiting: &Waiting<'_>, queue: Queue, workers: &[Worker]) -> Why {
     if let Some(since_ms) = queue.paused_since_ms {
         return Why::QueuePaused(since_ms);
     }
-    if waiting.not_before_ms > queue.now_ms {
+    if let Some(until_ms) = queue.unsettled_until_ms {
+        return Why::Restored(until_ms.saturating_sub(queue.now_ms));
+    }
+    if backs_off(waiting.not_before_ms, queue.now_ms) {
         return Why::BackOff(waiting.not_before_ms);
     }
     if workers.is_empty() {
@@ -106,6 +116,9 @@ pub fn why(waiting: &Waiting<'_>, queue: Queue, workers: &[Worker]) -> Why {
     }
     if fitting().all(|w| w.draining) {
         return Why::Leaving;
+    }
+    if fitting().all(|w| w.draining || w.suspect) {
+        return Why::Silent;
     }
     if fitting().any(|w| w.has_room_for(waiting.demand)) {
         return Why::Next;
@@ -157,10 +170,12 @@ impl Why {
             Why::Paused => "cnx resume lets it go on".to_owned(),
             Why::After(others) => format!("waits for {}", ids(others)),
             Why::QueuePaused(_) => "the queue is paused".to_owned(),
+            Why::Restored(_) => "waits: the database was restored".to_owned(),
             Why::BackOff(_) => "waits before it tries again".to_owned(),
             Why::NoWorker => "no worker is connected: start one with cnx up".to_owned(),
             Why::NobodyFits(missing) => format!("waits for a worker with {missing}"),
             Why::Leaving => "waits for a worker: those that fit are stopping".to_owned(),
+            Why::Silent => "waits for a worker: those that fit are silent".to_owned(),
             Why::Busy { memory: true, .. } => format!("waits for {} GiB of free memory", demand.memory_gib),
             Why::Busy { .. } if demand.gpus > 0 => "waits for a free GPU".to_owned(),
             Why::Busy { .. } => "waits for a free slot".to_owned(),
@@ -190,6 +205,11 @@ impl Why {
                     "The whole queue is paused: nothing is dispatched (cnx resume --queue).".to_owned(),
                 );
             }
+            Why::Restored(left_ms) => said.push(format!(
+                "The database was restored from a backup: nothing is dispatched for another {} s, until leases that it does \
+                 not know have run out.",
+                left_ms.div_ceil(1000)
+            )),
             Why::BackOff(_) => {
                 said.push("Its last attempt failed; it waits a while before the next.".to_owned())
             }
@@ -197,6 +217,10 @@ impl Why {
             Why::NobodyFits(missing) => {
                 said.push(format!("No connected worker has {missing} (cnx workers shows what there is)."));
             }
+            Why::Silent => said.push(
+                "The workers that fit were not heard for three heartbeats: they get nothing until they are (cnx workers)."
+                    .to_owned(),
+            ),
             Why::Leaving => said.push("The workers that fit are stopping, and take nothing more.".to_owned()),
             Why::Busy { workers, slots, memory } => {
                 let fitting = if *demand == Demand::default() { "" } else { " that fit" };

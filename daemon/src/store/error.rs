@@ -31,6 +31,7 @@ pub enum StoreError {
 }
 
 /// Primary result codes of SQLite.
+pub(super) const READ_ONLY: i32 = 8;
 pub(super) const CORRUPT: i32 = 11;
 pub(super) const FULL: i32 = 13;
 pub(super) const NOT_A_DATABASE: i32 = 26;

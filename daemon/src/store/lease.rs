@@ -225,7 +225,7 @@ fn grant(tx: &Tx<'_>, assignment: Assignment, now: Now) -> Result<Option<Granted
     Ok(Some(Granted { lease, worker, spec_json, lineage, stopping: None, since_ms: now.ms, standing }))
 }
 
-fn interrupt_all(tx: &Tx<'_>, attempts: &[Interrupted], now: Now) -> Result<()> {
+pub(super) fn interrupt_all(tx: &Tx<'_>, attempts: &[Interrupted], now: Now) -> Result<()> {
     for Interrupted { lease, failure } in attempts {
         if !holds(tx, lease)? {
             continue;

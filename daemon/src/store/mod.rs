@@ -7,7 +7,7 @@
 //!
 //! [`submit`], [`change`] (cancel, retry), [`hold`] (pause, resume, priority), [`lease`] (give and end), [`report`] (what
 //! workers say) write; [`depend`] is who runs after whom. [`ready`] (what can run now), [`select`] (who is meant) and
-//! [`query`] read; [`row`] is the one place where a state becomes columns.
+//! [`query`] read; [`inspect`] and [`copy`] work beside all this, on files; [`row`] is the one place where a state becomes columns.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,10 +18,12 @@ use sqlx::sqlite::{
 };
 
 mod change;
+mod copy;
 mod depend;
 mod error;
 mod group;
 mod hold;
+mod inspect;
 mod lease;
 mod page;
 pub mod query;
@@ -37,9 +39,11 @@ mod tests;
 mod write;
 
 pub use change::{Changed, Retry};
+pub use copy::{Copied, CopyError, Restored, back_up, restore};
 pub use error::StoreError;
 use group::Writer;
 pub use group::{CommitPoint, Trap};
+pub use inspect::{FileRow, Inspector, RunningRow, WaitingRow, WorkerRow};
 pub use lease::{Assignment, Granted, Interrupted, Standing};
 pub use page::{Page, Part};
 pub use report::Verdict;
@@ -71,7 +75,8 @@ pub struct Store {
     readers: SqlitePool,
 }
 
-type Result<T> = std::result::Result<T, StoreError>;
+/// What the store answers.
+pub type Result<T> = std::result::Result<T, StoreError>;
 
 impl Store {
     /// Opens the database, makes it if it is missing, and brings its tables up to date.
@@ -99,6 +104,8 @@ impl Store {
         let first = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await;
         let first = first.map_err(damaged)?;
         check_pages(file, &first).await.map_err(explain)?;
+        // Otherwise a database that can only be read would be found out by the first who wants something saved.
+        sqlx::raw_sql("BEGIN IMMEDIATE; ROLLBACK").execute(&first).await.map_err(damaged)?;
         MIGRATIONS.run(&first).await.map_err(|e| explain(migration_failed(&e)))?;
         let readers = SqlitePoolOptions::new().max_connections(READERS);
         let readers = readers.connect_with(options.read_only(true).create_if_missing(false)).await;
@@ -137,6 +144,10 @@ fn opening_failed(error: &sqlx::Error) -> String {
     match error::primary_code(error) {
         Some(error::NOT_A_DATABASE | error::CORRUPT) => damaged(&error.to_string()),
         Some(error::FULL) => format!("cannot be opened: the disk is full ({error}); free some space"),
+        Some(error::READ_ONLY) => format!(
+            "is read-only ({error}); make it and its folder writable for this user (chown, or mount it so), or give another \
+             state folder with --state"
+        ),
         _ => format!("cannot be opened: {error}"),
     }
 }

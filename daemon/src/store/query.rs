@@ -116,6 +116,7 @@ impl StatusRow {
             epochs_done: unsigned32(self.epochs_done),
             top1_error: self.top1_error.or_else(|| measured(self.figures_of_job.as_deref())),
             progress: None,
+            suspect_since_ms: 0,
             resumed_at_epoch: unsigned32(self.resumed_at_epoch),
             failure: failure.into(),
             message: self.message.unwrap_or_default(),
@@ -333,6 +334,7 @@ impl Store {
                 version: row.try_get("version")?,
                 memory_gib: row.try_get("memory_gib")?,
                 labels: labels.split_whitespace().map(str::to_owned).collect(),
+                suspect_since_ms: 0,
             })
         };
         rows.iter().map(encode).collect()

@@ -37,7 +37,15 @@ fn submission(names: &[&str]) -> Submission {
 
 fn worker(slots: u32) -> Worker {
     let has = Capacity { gpu: false, memory_gib: 16, labels: vec!["fast".into()] };
-    Worker { name: "w".into(), has, slots, free_slots: slots, free_memory_gib: 16, draining: false }
+    Worker {
+        name: "w".into(),
+        has,
+        slots,
+        free_slots: slots,
+        free_memory_gib: 16,
+        draining: false,
+        suspect: false,
+    }
 }
 
 impl Fixture {
@@ -267,8 +275,8 @@ async fn the_dispatchers_questions_never_scan_the_table() {
     for (query, binds) in [
         (ready::DEMANDS, 1),
         (ready::SWEEPS, 3),
-        (ready::OLDEST, 5),
-        (ready::PREEMPTING, 2),
+        (ready::OLDEST, 6),
+        (ready::PREEMPTING, 3),
         (ready::AHEAD, 5),
     ] {
         let text = format!("EXPLAIN QUERY PLAN {query}");

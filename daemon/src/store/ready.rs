@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sqlx::FromRow;
 
 use super::{Result, Store, sql, unsigned};
+use crate::lifecycle::MAX_BACKOFF_MS;
 use crate::schedule::{Candidate, Demand, Place, Shares, Worker, fair_slots};
 
 /// Looked at in one round; what lies beyond waits for its turn like everything else.
@@ -32,9 +33,13 @@ pub(super) struct DemandRow {
 
 impl DemandRow {
     pub(super) fn demand(&self) -> Demand {
-        let labels = self.labels.split_whitespace().map(str::to_owned).collect();
-        Demand { gpus: self.gpus, memory_gib: self.memory_gib, labels }
+        demand(self.gpus, self.memory_gib, &self.labels)
     }
+}
+
+/// Of the columns of `demands`.
+pub(super) fn demand(gpus: u32, memory_gib: u32, labels: &str) -> Demand {
+    Demand { gpus, memory_gib, labels: labels.split_whitespace().map(str::to_owned).collect() }
 }
 
 /// From one demand to the next in the index, not from row to row.
@@ -78,7 +83,7 @@ pub(super) const OLDEST: &str = concat!(
      WHERE e.id IN (SELECT id FROM experiments WHERE ",
     ready!(),
     " AND demand = ?1 AND priority = ?2
-         AND share = sweep.value AND not_before_ms <= ?3 ORDER BY id LIMIT ?5)"
+         AND share = sweep.value AND (not_before_ms <= ?3 OR not_before_ms > ?6) ORDER BY id LIMIT ?5)"
 );
 
 /// How many go before ?4, counted up to ?5.
@@ -97,8 +102,9 @@ pub(super) const AHEAD: &str = concat!(
 pub(super) const PREEMPTING: &str =
     "SELECT e.id, e.priority, e.share, d.id AS demand, d.gpus, d.memory_gib, d.labels
      FROM experiments e JOIN demands d ON d.id = e.demand
-     WHERE e.state = 'queued' AND e.paused = 0 AND e.waits_for = 0 AND e.preempts = 1 AND e.not_before_ms <= ?
-     ORDER BY e.priority DESC, e.id LIMIT ?";
+     WHERE e.state = 'queued' AND e.paused = 0 AND e.waits_for = 0 AND e.preempts = 1
+         AND (e.not_before_ms <= ?1 OR e.not_before_ms > ?3)
+     ORDER BY e.priority DESC, e.id LIMIT ?2";
 
 impl Store {
     /// Of each demand that a free worker meets, at least as many ready experiments as it has slots, in the order of the
@@ -176,6 +182,7 @@ impl Store {
                 .bind(sql(level.now_ms))
                 .bind(serde_json::Value::from(shares).to_string())
                 .bind(each)
+                .bind(longest_backoff(level.now_ms))
                 .fetch_all(&self.readers)
                 .await?;
             found.extend(rows.into_iter().map(|(id, share, avoid)| Candidate {
@@ -197,6 +204,7 @@ impl Store {
         let rows: Vec<PreemptingRow> = sqlx::query_as(PREEMPTING)
             .bind(sql(now_ms))
             .bind(MAX_PREEMPTING)
+            .bind(longest_backoff(now_ms))
             .fetch_all(&self.readers)
             .await?;
         if rows.is_empty() || self.queue_paused_since_ms().await?.is_some() {
@@ -250,14 +258,21 @@ impl Store {
     pub async fn next_backoff_ms(&self, now_ms: u64, preempting: bool) -> Result<Option<u64>> {
         let next: Option<i64> = sqlx::query_scalar(
             "SELECT min(not_before_ms) FROM experiments
-             WHERE state = 'queued' AND not_before_ms > 0 AND not_before_ms > ?1 AND preempts >= ?2",
+             WHERE state = 'queued' AND not_before_ms > 0 AND not_before_ms > ?1 AND preempts >= ?2
+                 AND not_before_ms <= ?3",
         )
         .bind(sql(now_ms))
         .bind(preempting)
+        .bind(longest_backoff(now_ms))
         .fetch_one(&self.readers)
         .await?;
         Ok(next.map(|ms| unsigned(Some(ms))))
     }
+}
+
+/// A back-off that ends after this is none ([`crate::lifecycle::backs_off`], in SQL).
+fn longest_backoff(now_ms: u64) -> i64 {
+    sql(now_ms.saturating_add(MAX_BACKOFF_MS))
 }
 
 /// One priority of one demand.

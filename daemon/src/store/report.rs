@@ -164,6 +164,12 @@ fn record_artifact(
     now: Now,
 ) -> Result<Verdict> {
     let kind = ArtifactKind::try_from(artifact.kind).unwrap_or_default();
+    if !is_own_name(&artifact.name, lease.experiment) {
+        return Ok(Verdict::Refused(format!(
+            "an artifact of experiment {0} is named experiments/{0}/…, found {1:?}",
+            lease.experiment, artifact.name
+        )));
+    }
     let done = tx.execute(
         "INSERT INTO artifacts (name, experiment, attempt, kind, sha256, bytes, epoch, at_ms)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
@@ -191,6 +197,13 @@ fn record_artifact(
         )?;
     }
     Ok(Verdict::Accepted { ended: false })
+}
+
+/// Whether it lies in the experiment's own folder, and cannot lead out of it.
+fn is_own_name(name: &str, experiment: u64) -> bool {
+    let own = name.strip_prefix("experiments/").and_then(|rest| rest.strip_prefix(&experiment.to_string()));
+    let file = own.and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
+    file.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 fn ending(outcome: &Outcome) -> Ending {

@@ -54,6 +54,7 @@ impl Fixture {
             free_slots: 9,
             free_memory_gib: 0,
             draining: false,
+            suspect: false,
         };
         let found = self.store.candidates(&[worker], &crate::schedule::Shares::new(), now_ms, 9).await;
         found.unwrap().iter().map(|c| c.experiment).collect()
@@ -211,12 +212,18 @@ async fn superfluous_checkpoints_are_not_shown_and_names_belong_to_one_experimen
         let deleted = deleted.iter().map(|d| (*d).to_owned()).collect();
         Body::Artifact(Artifact { name: name.into(), deleted, ..Artifact::default() })
     };
-    f.report(&a, 1, file("one", &[])).await;
-    f.report(&a, 2, file("two", &["one"])).await;
-    assert!(matches!(f.report(&b, 1, file("two", &[])).await, Verdict::Refused(_)));
-    f.report(&b, 2, file("three", &["two"])).await;
+    let (one, two, three) = ("experiments/1/one", "experiments/1/two", "experiments/2/three");
+    f.report(&a, 1, file(one, &[])).await;
+    f.report(&a, 2, file(two, &[one])).await;
+    for (sequence, foreign) in
+        [two, "three", "experiments/2/../1/two", "experiments/2", "/experiments/2/x"].iter().enumerate()
+    {
+        let verdict = f.report(&b, 1 + sequence as u64, file(foreign, &[])).await;
+        assert!(matches!(verdict, Verdict::Refused(_)), "{foreign}");
+    }
+    assert_eq!(f.report(&b, 9, file(three, &[two])).await, ACCEPTED);
     let names: Vec<_> = f.store.records(1).await.unwrap().artifacts.into_iter().map(|a| a.name).collect();
-    assert_eq!(names, ["two"]);
+    assert_eq!(names, [two]);
 }
 
 #[tokio::test]

@@ -55,16 +55,16 @@ impl Daemon {
         Daemon::with_ttl(dir, Duration::from_secs(300)).await
     }
 
+    /// Workers that are played say nothing of themselves for a long time, and are not suspect for that.
     pub async fn with_ttl(dir: &std::path::Path, lease_ttl: Duration) -> Daemon {
+        Daemon::with(dir, lease_ttl, Duration::from_secs(60)).await
+    }
+
+    pub async fn with(dir: &std::path::Path, lease_ttl: Duration, heartbeat: Duration) -> Daemon {
         let state = StateDir::locate(Some(dir), |_| None).unwrap();
         let folder = Folder::claim(&state).unwrap();
         let token = folder.token().to_owned();
-        let config = Config {
-            state,
-            lease_ttl,
-            heartbeat: Duration::from_millis(500),
-            artifacts_url: "file:///artifacts".into(),
-        };
+        let config = Config { state, lease_ttl, heartbeat, artifacts_url: "file:///artifacts".into() };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
@@ -211,6 +211,30 @@ impl Worker {
         match self.next().await {
             to_worker::Message::Assign(assign) => assign,
             other => panic!("expected Assign, found {other:?}"),
+        }
+    }
+
+    /// The next lease, whatever else is said before.
+    pub async fn next_assigned(&mut self) -> Lease {
+        loop {
+            if let to_worker::Message::Assign(assign) = self.next().await {
+                return lease(&assign);
+            }
+        }
+    }
+
+    /// Reports and waits for the answer; what else is said meanwhile comes after.
+    pub async fn reported(&mut self, lease: &Lease, sequence: u64, body: Body) -> Acknowledge {
+        self.send(lease, sequence, body).await;
+        let mut others = VecDeque::new();
+        loop {
+            match self.next().await {
+                to_worker::Message::Acknowledge(acknowledge) => {
+                    self.early.extend(others);
+                    return acknowledge;
+                }
+                other => others.push_back(other),
+            }
         }
     }
 
