@@ -303,6 +303,11 @@ enum Committed {
     Crashed,
 }
 
+/// Whether SQLite can open it for reading only, which it does without a word.
+pub(super) fn is_read_only(file: &Path) -> Result<bool> {
+    Ok(open(file)?.is_readonly(rusqlite::MAIN_DB)?)
+}
+
 fn open(file: &Path) -> Result<Connection> {
     let connection = Connection::open_with_flags(
         file,

@@ -104,8 +104,11 @@ impl Store {
         let first = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await;
         let first = first.map_err(damaged)?;
         check_pages(file, &first).await.map_err(explain)?;
-        // Otherwise a database that can only be read would be found out by the first who wants something saved.
-        sqlx::raw_sql("BEGIN IMMEDIATE; ROLLBACK").execute(&first).await.map_err(damaged)?;
+        // Otherwise a database that can only be read would be found out by the first who wants something saved: SQLite opens
+        // it all the same.
+        if group::is_read_only(file).unwrap_or(false) {
+            return Err(explain(read_only("attempt to open it for writing failed")));
+        }
         MIGRATIONS.run(&first).await.map_err(|e| explain(migration_failed(&e)))?;
         let readers = SqlitePoolOptions::new().max_connections(READERS);
         let readers = readers.connect_with(options.read_only(true).create_if_missing(false)).await;
@@ -144,12 +147,16 @@ fn opening_failed(error: &sqlx::Error) -> String {
     match error::primary_code(error) {
         Some(error::NOT_A_DATABASE | error::CORRUPT) => damaged(&error.to_string()),
         Some(error::FULL) => format!("cannot be opened: the disk is full ({error}); free some space"),
-        Some(error::READ_ONLY) => format!(
-            "is read-only ({error}); make it and its folder writable for this user (chown, or mount it so), or give another \
-             state folder with --state"
-        ),
+        Some(error::READ_ONLY) => read_only(&error.to_string()),
         _ => format!("cannot be opened: {error}"),
     }
+}
+
+fn read_only(how: &str) -> String {
+    format!(
+        "is read-only ({how}); make it and its folder writable for this user (chown, or mount it so), or give another \
+         state folder with --state"
+    )
 }
 
 fn damaged(how: &str) -> String {
