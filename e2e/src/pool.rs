@@ -24,6 +24,7 @@ pub struct Pool {
     state: PathBuf,
     daemon: Option<Child>,
     workers: BTreeMap<String, Child>,
+    environment: Vec<(String, PathBuf)>,
 }
 
 impl Pool {
@@ -35,7 +36,7 @@ impl Pool {
     /// The same in a folder of the caller's.
     pub fn in_folder(folder: TempDir) -> Pool {
         let state = folder.path().join("state");
-        Pool { folder, state, daemon: None, workers: BTreeMap::new() }
+        Pool { folder, state, daemon: None, workers: BTreeMap::new(), environment: Vec::new() }
     }
 
     /// Leaves the folder where it is, for people to look into.
@@ -47,6 +48,11 @@ impl Pool {
     pub fn with_state(mut self, state: PathBuf) -> Pool {
         self.state = state;
         self
+    }
+
+    /// Sets a variable of the environment of what is started from here on.
+    pub fn set(&mut self, variable: &str, value: &Path) {
+        self.environment.push((variable.to_owned(), value.to_owned()));
     }
 
     /// The temporary folder.
@@ -205,7 +211,9 @@ impl Pool {
     }
 
     fn command(&self, name: &str) -> Command {
-        command(name, self.folder())
+        let mut command = command(name, self.folder());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
     }
 
     fn log(&self, name: &str) -> Stdio {

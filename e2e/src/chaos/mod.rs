@@ -15,6 +15,8 @@ mod run;
 mod verdict;
 mod work;
 
+pub use crate::pool::owns;
+pub use overlap::{Findings, Watcher};
 pub use plan::Plan;
 pub use run::{Options, run};
 pub use verdict::Report;

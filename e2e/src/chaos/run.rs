@@ -53,14 +53,15 @@ pub struct Options {
     pub kills: u32,
 }
 
-/// Runs the plan of a seed, then the same work undisturbed.
+/// Runs the plan of a seed, and beside it the same work undisturbed.
 ///
 /// # Errors
 /// What was broken, the seed, what was done when, and where the logs are.
 pub fn run(options: Options) -> Result<Report, String> {
     let folder = tempfile::Builder::new().prefix("cnx-chaos-").tempdir().unwrap();
     let mut chaos = Chaos::start(folder, Plan::new(options.seed, options.kills));
-    let result = chaos.carry_out().and_then(|disturbance| judge(options, &chaos.pool, disturbance));
+    let result =
+        chaos.carry_out().and_then(|disturbance| judge(options, &chaos.pool, &chaos.calm, disturbance));
     let result = result.and_then(|report| chaos.kill_all().map(|()| report));
     result.map_err(|why| {
         chaos.pool.keep_folder();
@@ -88,6 +89,8 @@ enum Undo {
 
 struct Chaos {
     pool: Pool,
+    /// The same work, beside it and undisturbed.
+    calm: Pool,
     proxies: Vec<Proxy>,
     record: Arc<Record>,
     watcher: Watcher,
@@ -117,8 +120,12 @@ impl Chaos {
         let logs: Vec<PathBuf> = (0..AGENTS).map(|agent| pool.log_file(&name(agent))).collect();
         let mark = pool.folder().to_owned();
         let watcher = Watcher::start(move |pid| owns(&mark, pid), logs);
+        let mut calm = Pool::new();
+        calm.start_daemon();
+        calm.start_worker();
         let mut chaos = Chaos {
             pool,
+            calm,
             proxies,
             record,
             watcher,
@@ -177,7 +184,11 @@ impl Chaos {
         }
         self.look()?;
         let took = self.began.elapsed();
-        self.record.log("everything is final");
+        self.record.log("everything is final; waiting for the undisturbed run");
+        let rounds: Vec<String> = (0..self.rounds).map(work::name).collect();
+        let wait: Vec<&str> =
+            ["wait", "--timeout", "30m"].into_iter().chain(rounds.iter().map(String::as_str)).collect();
+        self.calm.cnx_ok(&wait);
         Ok(Disturbance {
             counts: std::mem::take(&mut self.counts),
             restarts: std::mem::take(&mut self.restarts),
@@ -252,6 +263,7 @@ impl Chaos {
         let told = self.record.ledger(|ledger| ledger.count()) >= self.record.acknowledged();
         if unfinished < UNFINISHED && told && self.submitting.as_ref().is_none_or(JoinHandle::is_finished) {
             let (file, person) = (work::round(&self.pool, self.rounds), self.person());
+            self.calm.cnx_ok(&["submit", &work::round(&self.calm, self.rounds)]);
             self.rounds += 1;
             self.submitting = Some(std::thread::spawn(move || person.submit(&file)));
         }

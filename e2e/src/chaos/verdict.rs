@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cnx_proto::v1::{Artifact, ArtifactKind, EpochMetrics, ExperimentDetail, State};
 
 use super::overlap::Findings;
 use super::run::Options;
-use super::work;
+use crate::Pool;
 use crate::api::Api;
-use crate::{Pool, until};
 
 /// What a run went through.
 #[derive(Debug)]
@@ -46,11 +45,10 @@ pub struct Report {
     rows: usize,
     models: usize,
     epochs: usize,
-    undisturbed_took: Duration,
 }
 
-/// Runs the same work undisturbed, and compares.
-pub fn judge(options: Options, pool: &Pool, disturbance: Disturbance) -> Result<Report, String> {
+/// Compares with `calm`, a pool that did the same work undisturbed.
+pub fn judge(options: Options, pool: &Pool, calm: &Pool, disturbance: Disturbance) -> Result<Report, String> {
     if disturbance.findings.busy_looks == 0 {
         return Err("the looks at the processes never found two at work: they prove nothing".to_owned());
     }
@@ -67,10 +65,7 @@ pub fn judge(options: Options, pool: &Pool, disturbance: Disturbance) -> Result<
     let resumed = attempts().filter(|attempt| attempt.resumed_at_epoch > 0).count();
     let expired = attempts().filter(|attempt| attempt.message.starts_with("no heartbeat of worker")).count();
 
-    let began = Instant::now();
-    let calm = undisturbed(disturbance.rounds);
-    let undisturbed_took = began.elapsed();
-    let expected = Outcome::of(&calm, &self::details(&calm)?);
+    let expected = Outcome::of(calm, &self::details(calm)?);
     expected.compare(&disturbed)?;
     Ok(Report {
         options,
@@ -81,21 +76,7 @@ pub fn judge(options: Options, pool: &Pool, disturbance: Disturbance) -> Result<
         rows: expected.csv.lines().count() - 1,
         models: expected.models.len(),
         epochs: expected.epochs.values().map(Vec::len).sum(),
-        undisturbed_took,
     })
-}
-
-/// A pool of its own that nobody disturbs, with the same rounds, done.
-fn undisturbed(rounds: u32) -> Pool {
-    let mut pool = Pool::new();
-    pool.start_daemon();
-    for round in 0..rounds {
-        let file = work::round(&pool, round);
-        pool.cnx_ok(&["submit", &file]);
-    }
-    pool.start_worker_with("calm", &["--slots", "2"]);
-    until(&pool, "the undisturbed run ends", |s| s.experiments.iter().all(|e| e.state() == State::Succeeded));
-    pool
 }
 
 fn details(pool: &Pool) -> Result<Vec<ExperimentDetail>, String> {
@@ -237,11 +218,8 @@ impl fmt::Display for Report {
         )?;
         write!(
             f,
-            "verdict: equal to the undisturbed run ({:.0} s): the CSV of {} rows byte for byte, {} epochs, {} models bit for bit",
-            self.undisturbed_took.as_secs_f64(),
-            self.rows,
-            self.epochs,
-            self.models
+            "verdict: equal to the undisturbed run: the CSV of {} rows byte for byte, {} epochs, {} models bit for bit",
+            self.rows, self.epochs, self.models
         )
     }
 }

@@ -9,6 +9,11 @@ const EPOCHS: u32 = 12;
 /// Seeds of each model in one round.
 const SEEDS: u32 = 2;
 
+/// The sweep of a round.
+pub fn name(round: u32) -> String {
+    format!("round-{round}")
+}
+
 /// Writes the sweep of a round, and what it names; its path.
 pub fn round(pool: &Pool, round: u32) -> String {
     let config = |name: &str, stages: &str| {
@@ -21,10 +26,11 @@ pub fn round(pool: &Pool, round: u32) -> String {
     pool.write("a.toml", &config("chaos-a", "1-1-1"));
     pool.write("b.toml", &config("chaos-b", "1-2-1"));
     let seeds: Vec<u32> = (round * SEEDS..(round + 1) * SEEDS).collect();
+    let name = name(round);
     pool.write(
-        &format!("round-{round}.toml"),
+        &format!("{name}.toml"),
         &format!(
-            "name = \"round-{round}\"\nexperiments = [\"a.toml\", \"b.toml\"]\n[grid]\n\"train.seed\" = {seeds:?}\n"
+            "name = \"{name}\"\nexperiments = [\"a.toml\", \"b.toml\"]\n[grid]\n\"train.seed\" = {seeds:?}\n"
         ),
     )
 }
