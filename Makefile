@@ -1,5 +1,5 @@
 # Thin names over cargo and scripts/. `make demo` is where to start.
-.PHONY: help setup build demo test simulate chaos peers check bench bench-queue install clean
+.PHONY: help setup build demo test simulate chaos peers check bench bench-queue bench-train install clean
 
 help:            ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -38,6 +38,9 @@ bench: build     ## every benchmark; figures also in target/bench/*.json
 
 bench-queue:     ## how fast the queue is, beside Pueue and raw SQLite (needs no libtorch)
 	@scripts/bench.sh queue
+
+bench-train: build ## how fast a CPU trains, beside PyTorch (needs PyPI)
+	@scripts/bench.sh train
 
 install: build   ## cnx, cnxd and cnx-worker into ~/.local/bin
 	@mkdir -p $(HOME)/.local/bin
