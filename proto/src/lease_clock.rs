@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use crate::v1::Lease;
+use crate::v1::{Hold, Lease};
 
 /// A point in time: the duration since the machine booted, suspend included.
 pub type SinceBoot = Duration;
@@ -44,6 +44,20 @@ pub struct Holds {
     pub until: SinceBoot,
     /// If it has not stopped by itself, it is made to.
     pub forced_at: SinceBoot,
+}
+
+impl From<Holds> for Hold {
+    fn from(holds: Holds) -> Hold {
+        let us = |at: SinceBoot| u64::try_from(at.as_micros()).unwrap_or(u64::MAX);
+        Hold { until_us: us(holds.until), forced_at_us: us(holds.forced_at) }
+    }
+}
+
+impl From<Hold> for Holds {
+    fn from(hold: Hold) -> Holds {
+        let at = Duration::from_micros;
+        Holds { until: at(hold.until_us), forced_at: at(hold.forced_at_us) }
+    }
 }
 
 impl LeaseClock {

@@ -11,7 +11,7 @@
 //! - [`evaluate`], [`convert`]
 //! - [`record`], [`checkpoint`], [`tensor_file`], [`artifacts`]: what is saved, as what, where; [`saver`]: by whom; [`model_file`]: a model that is given
 //! - [`agent`]: the other process: attaches to the coordinator and supervises one child a lease
-//! - [`reporter`]: what the attempt tells the agent; [`failure`], [`stop`]
+//! - [`reporter`]: what the attempt tells the agent; [`stop`]: what the agent tells it; [`frame`], [`failure`]
 
 pub mod agent;
 pub mod artifacts;
@@ -24,6 +24,7 @@ pub mod data;
 pub mod device;
 pub mod evaluate;
 pub mod failure;
+pub mod frame;
 pub mod learning_rate;
 pub mod meter;
 pub mod model;

@@ -17,6 +17,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Attach to the coordinator, and run what it assigns, each attempt in a child of its own
+    ///
+    /// While no coordinator answers, children train on and reports are kept on disk. When the lease of one runs out (the coordinator
+    /// says how long they last: `cnxd --lease-ttl`), its child writes a checkpoint and is parked: it computes nothing, keeps its
+    /// slot, and goes on by itself if the lease is still its own once the coordinator answers. SIGTERM or SIGINT stops all
+    /// children after their step, with a checkpoint each; a second one kills them.
     Agent(agent::AgentArgs),
     /// Run one attempt, as the agent assigns it on standard input
     Run(commands::RunArguments),

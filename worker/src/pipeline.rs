@@ -197,12 +197,17 @@ fn figures(bench: &mut Bench<'_>, network: &mut Network, record: &Record) -> Res
 
 fn measure(bench: &mut Bench<'_>, network: &mut Network, which: Phase) -> Result<Errors> {
     let Bench { spec, data, stop, .. } = *bench;
-    let Data { test, .. } = data;
-    evaluate(network, test, spec, stop, &mut |step, steps| {
-        if bench.reporter.progress_is_due() {
-            bench.reporter.progress(phase(spec, which, step, steps));
+    loop {
+        let measured = evaluate(network, &data.test, spec, stop, &mut |step, steps| {
+            if bench.reporter.progress_is_due() {
+                bench.reporter.progress(phase(spec, which, step, steps));
+            }
+        });
+        match measured {
+            Err(failure) if failure.class == FailureClass::Interrupted => bench.park(failure)?,
+            measured => return measured,
         }
-    })
+    }
 }
 
 fn phase(spec: &Spec, phase: Phase, step: u64, steps: u64) -> Progress {

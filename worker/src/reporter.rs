@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use cnx_proto::v1::{Progress, Report, report::Body};
+use cnx_proto::v1::{Phase, Progress, Report, report::Body};
 use prost::Message;
 
 use crate::failure::{Failure, Result};
@@ -26,6 +26,7 @@ pub struct Reporter {
     sender: SyncSender<Report>,
     writer: JoinHandle<io::Result<()>>,
     last_progress: Option<Instant>,
+    newest: Progress,
 }
 
 /// Length-delimited messages to a stream, e.g. standard output.
@@ -41,7 +42,7 @@ impl Reporter {
     pub fn new(sink: Sink, stop: Stop) -> Reporter {
         let (sender, receiver) = sync_channel(WAITING);
         let writer = std::thread::spawn(move || write(&receiver, sink).inspect_err(|_| stop.request()));
-        Reporter { sender, writer, last_progress: None }
+        Reporter { sender, writer, last_progress: None, newest: Progress::default() }
     }
 
     /// Tells a durable report.
@@ -59,8 +60,17 @@ impl Reporter {
 
     /// Tells progress, unless the reader is behind.
     pub fn progress(&mut self, progress: Progress) {
-        self.last_progress = Some(Instant::now());
+        (self.last_progress, self.newest) = (Some(Instant::now()), progress);
         let _ = self.sender.try_send(stamped(Body::Progress(progress)));
+    }
+
+    /// Tells that nothing is computed from here on, until further progress. Not lost where the reader is behind.
+    ///
+    /// # Errors
+    /// When nobody listens any more.
+    pub fn parked(&mut self) -> Result<()> {
+        self.last_progress = None;
+        self.tell(Body::Progress(Progress { phase: Phase::Parked.into(), ..self.newest }))
     }
 
     /// Waits until everything is written.

@@ -19,7 +19,7 @@ use crate::meter::Meter;
 use crate::model::{Mode, Network};
 use crate::optimizer::Sgd;
 use crate::record::Record;
-use crate::reporter::Reporter;
+use crate::reporter::{Reporter, log};
 use crate::saver::Saver;
 use crate::stop::Stop;
 
@@ -37,6 +37,24 @@ pub struct Bench<'a> {
     pub reporter: &'a mut Reporter,
     /// Who may interrupt.
     pub stop: &'a Stop,
+}
+
+impl Bench<'_> {
+    /// What follows an interruption, once nothing would be lost by the end of this process. Where only the lease ran out, it waits
+    /// until that holds again.
+    ///
+    /// # Errors
+    /// The interruption, where a stop was asked for, before or meanwhile.
+    pub fn park(&mut self, interrupted: Failure) -> Result<()> {
+        if self.stop.is_requested() {
+            return Err(interrupted);
+        }
+        log("parked: the lease ran out, and no coordinator answered");
+        self.reporter.parked()?;
+        self.stop.wait_for_lease()?;
+        log("going on: the lease holds again");
+        Ok(())
+    }
 }
 
 /// Trains from where `record` stands to the last epoch, with a checkpoint an epoch, in the middle of long ones, and when
@@ -89,16 +107,25 @@ impl Training<'_, '_, '_> {
             let epoch = self.record.epochs_done;
             let first_step = self.pace.steps_per_epoch * u64::from(epoch);
             let mut meter = Meter::new(first_step, self.record.under_way.take());
-            match self.epoch(epoch, &mut meter) {
-                Ok(metrics) => self.keep_epoch(metrics)?,
-                Err(failure) if failure.class == FailureClass::Interrupted => {
-                    self.keep_middle(&mut meter)?;
-                    return Err(failure);
+            let metrics = loop {
+                match self.epoch(epoch, &mut meter) {
+                    Err(failure) if failure.class == FailureClass::Interrupted => {
+                        self.interrupted(failure, &mut meter)?;
+                    }
+                    done => break done?,
                 }
-                Err(failure) => return Err(failure),
-            }
+            };
+            self.keep_epoch(metrics)?;
         }
         Ok(())
+    }
+
+    /// Has all put on the disk as it stands; then it ends or, if only the lease ran out, goes on from there later.
+    fn interrupted(&mut self, failure: Failure, meter: &mut Meter) -> Result<()> {
+        meter.stop_clock();
+        self.keep_middle(meter)?;
+        self.saver.await_all(self.bench.reporter)?;
+        self.bench.park(failure)
     }
 
     /// An epoch (from 0), from the step at which the meter stands to its evaluation. When interrupted, it stands between two steps.

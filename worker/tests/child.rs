@@ -5,13 +5,18 @@
 
 mod common;
 
-use std::process::{Command, Output};
+use std::io::Write;
+use std::path::Path;
+use std::process::{ChildStdin, Command, Output};
+use std::time::Duration;
 
 use cnx_proto::Spec;
+use cnx_proto::lease_clock::Holds;
 use cnx_proto::recipe::recipe;
 use cnx_proto::spec::{Arch, Dataset};
-use cnx_proto::v1::{FailureClass, outcome::Kind, report::Body};
+use cnx_proto::v1::{FailureClass, Hold, Phase, Report, outcome::Kind, report::Body};
 use common::{WORKER, read_all, run, spawn, tiny};
+use prost::Message;
 
 /// So many epochs that the test, not the training, ends it.
 fn endless() -> Spec {
@@ -70,6 +75,90 @@ fn a_child_that_nobody_reads_ends() {
     let (mut child, _input) = spawn(&endless(), folder.path(), 1, &[]);
     drop(child.stdout.take());
     assert!(!child.wait().unwrap().success());
+}
+
+/// Says to a child until when its lease holds; `forced` likewise, if it has not come to rest.
+fn hold(input: &mut ChildStdin, until: Duration, forced: Duration) {
+    let hold = Hold::from(Holds { until, forced_at: forced });
+    input.write_all(&hold.encode_length_delimited_to_vec()).unwrap();
+}
+
+const EVER: Duration = Duration::from_secs(1 << 40);
+
+fn is_parked(report: &Report) -> bool {
+    matches!(&report.body, Some(Body::Progress(progress)) if progress.phase() == Phase::Parked)
+}
+
+/// The newest checkpoint, from its name.
+fn newest_checkpoint(folder: &Path) -> String {
+    let names = std::fs::read_dir(folder.join("experiments/1")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("checkpoint-") && name.ends_with(".safetensors")).max().unwrap()
+}
+
+#[test]
+fn parked_at_any_moment_it_goes_on_to_the_same_figures() {
+    let [whole, parked] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let undisturbed = run(&tiny(), whole.path(), 1, None);
+    let (mut child, mut input) = spawn(&tiny(), parked.path(), 1, &[]);
+    let mut parkings = 0;
+    let told = read_all(&mut child, |report| {
+        // Its lease runs out with each epoch, and is renewed once that is seen to be heeded.
+        if matches!(report.body, Some(Body::Epoch(_))) {
+            hold(&mut input, Duration::ZERO, EVER);
+        } else if is_parked(report) {
+            parkings += 1;
+            newest_checkpoint(parked.path());
+            hold(&mut input, EVER, EVER);
+        }
+    });
+    assert!(child.wait().unwrap().success());
+    // The last epoch's is seen in the evaluation that follows it, or not any more.
+    assert!(parkings >= 5, "{parkings}");
+    assert_eq!((told.epochs(), told.figures()), (undisturbed.epochs(), undisturbed.figures()));
+}
+
+#[test]
+fn a_parked_child_that_is_told_to_stop_leaves_all_it_computed() {
+    let [whole, cut] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let undisturbed = run(&tiny(), whole.path(), 1, None);
+    let (mut child, mut input) = spawn(&tiny(), cut.path(), 1, &[]);
+    let pid = rustix::process::Pid::from_child(&child);
+    let told = read_all(&mut child, |report| {
+        if matches!(&report.body, Some(Body::Epoch(epoch)) if epoch.epoch == 2) {
+            hold(&mut input, Duration::ZERO, EVER);
+        } else if is_parked(report) {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        }
+    });
+    assert!(child.wait().unwrap().success());
+    assert_eq!(told.outcome().failure(), FailureClass::Interrupted);
+    let newest = newest_checkpoint(cut.path());
+    let second = run(&tiny(), cut.path(), 2, None);
+    assert_eq!(second.started().resumed_from, format!("experiments/1/{newest}"));
+    assert_eq!((second.epochs(), second.figures()), (undisturbed.epochs(), undisturbed.figures()));
+}
+
+#[test]
+fn a_child_that_does_not_come_to_rest_freezes_until_it_is_woken_with_a_lease() {
+    let [whole, cut] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let undisturbed = run(&tiny(), whole.path(), 1, None);
+    let (mut child, mut input) = spawn(&tiny(), cut.path(), 1, &[]);
+    let pid = rustix::process::Pid::from_child(&child);
+    // While it still prepares.
+    hold(&mut input, Duration::ZERO, Duration::ZERO);
+    let options = rustix::process::WaitOptions::UNTRACED;
+    let stopped = rustix::process::waitpid(Some(pid), options).unwrap().unwrap().1;
+    assert!(stopped.stopped(), "{stopped:?}");
+    // Without a lease it freezes again.
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    let again = rustix::process::waitpid(Some(pid), options).unwrap().unwrap().1;
+    assert!(again.stopped(), "{again:?}");
+    hold(&mut input, EVER, EVER);
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    let told = read_all(&mut child, |_| {});
+    assert!(child.wait().unwrap().success());
+    assert_eq!((told.epochs(), told.figures()), (undisturbed.epochs(), undisturbed.figures()));
 }
 
 #[test]

@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use cnx_proto::lease_clock::Holds;
 use cnx_proto::v1::from_worker::Message;
-use cnx_proto::v1::{Assign, FromWorker, Lease, LogLine, Outcome, Report, report::Body};
+use cnx_proto::v1::{Assign, FromWorker, Lease, LogLine, Outcome, Phase, Report, report::Body};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::boot_clock;
 use super::child::{Child, Event, Said, Spawner};
 use super::config::Config;
 use super::outbox::Outbox;
@@ -22,6 +24,9 @@ pub type Link = Option<mpsc::Sender<FromWorker>>;
 
 /// Between two progress reports of one lease.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How often a lease is looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Lines of the child's log that an unexplained end quotes.
 const LAST_LINES: usize = 10;
@@ -58,9 +63,15 @@ pub struct Attempt {
     mailbox: mpsc::Receiver<Command>,
     /// Cancelled when no child lives.
     childless: CancellationToken,
+    /// How long the lease holds.
+    holds: watch::Receiver<Holds>,
     outbox: Outbox,
     tx: Link,
     child: Option<Child>,
+    /// The child says that it computes nothing until the lease holds again.
+    parked: bool,
+    /// The child was frozen since the lease was last renewed.
+    frozen: bool,
     reported: Option<Outcome>,
     cause: Option<StopCause>,
     spool_error: Option<String>,
@@ -74,11 +85,12 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// The attempt of `lease`, which is told things through `mailbox` and cancels `childless`.
+    /// The attempt of `lease`, which is told things through `mailbox` and `holds`, and cancels `childless`.
     pub fn new(
         room: Room,
         lease: Lease,
         mailbox: mpsc::Receiver<Command>,
+        holds: watch::Receiver<Holds>,
         childless: CancellationToken,
     ) -> Attempt {
         Attempt {
@@ -86,9 +98,12 @@ impl Attempt {
             lease,
             mailbox,
             childless,
+            holds,
             outbox: Outbox::default(),
             tx: None,
             child: None,
+            parked: false,
+            frozen: false,
             reported: None,
             cause: None,
             spool_error: None,
@@ -124,12 +139,15 @@ impl Attempt {
     }
 
     async fn wait_for_turn(&mut self, predecessors: Vec<CancellationToken>) -> Option<OwnedSemaphorePermit> {
-        let slots = self.room.slots.clone();
+        let (slots, mut holds) = (self.room.slots.clone(), self.holds.clone());
         let turn = async move {
             for childless in predecessors {
                 childless.cancelled().await;
             }
-            slots.acquire_owned().await.ok()
+            let slot = slots.acquire_owned().await.ok();
+            // It may have run out meanwhile.
+            holds.wait_for(|holds| boot_clock::now() < holds.until).await.ok()?;
+            slot
         };
         tokio::pin!(turn);
         while self.cause.is_none() {
@@ -143,7 +161,7 @@ impl Attempt {
 
     async fn start(&mut self, assign: Assign) {
         let name = self.name();
-        match self.room.spawner.spawn(&self.room.config.child_command(), &assign).await {
+        match self.room.spawner.spawn(&self.room.config.child_command(), &assign, self.holds.clone()).await {
             Ok(child) => {
                 tracing::info!("{name}: started as process {}", child.pid());
                 self.child = Some(child);
@@ -168,6 +186,7 @@ impl Attempt {
                 }
             }
             let progress_due = self.progress.is_some() && self.tx.is_some();
+            let (may_compute, time_to_freeze) = (self.may_compute(), self.time_to_freeze());
             tokio::select! {
                 command = next_command(&mut self.mailbox) => self.obey(command),
                 changed = self.room.link.changed() => {
@@ -191,6 +210,12 @@ impl Attempt {
                     None => self.tx = None,
                 },
                 () = tokio::time::sleep_until(self.progress_at), if progress_due => self.send_progress(),
+                renewed = self.holds.changed(), if self.child.is_some() => match renewed {
+                    Ok(()) => self.frozen = false,
+                    // Without a supervisor this task is about to be dropped.
+                    Err(_) => std::future::pending().await,
+                },
+                () = tokio::time::sleep(time_to_freeze), if may_compute => self.freeze(),
                 () = until(self.kill_at) => {
                     self.kill_at = None;
                     if let Some(child) = &self.child {
@@ -220,9 +245,53 @@ impl Attempt {
         let Some(child) = &self.child else { return };
         if cause == StopCause::Stale {
             child.kill();
+        } else if self.frozen && !self.parked {
+            // To end in good order it would have to compute.
+            tracing::warn!("{}: the child is frozen in the middle of its work; killing it", self.name());
+            child.kill();
         } else if self.kill_at.is_none() {
             child.terminate();
+            // What is parked has its checkpoint, and only has to say so.
+            if self.frozen {
+                child.wake();
+            }
             self.kill_at = Some(Instant::now() + self.room.config.grace);
+        }
+    }
+
+    /// Whether there is a child that may compute something. What is parked and ends does not.
+    fn may_compute(&self) -> bool {
+        self.child.is_some() && !(self.parked && self.cause.is_some())
+    }
+
+    /// Until when it may. Looks again now and then: this sleep counts less than the lease clock while the machine is suspended,
+    /// and somebody else may wake what is frozen.
+    fn time_to_freeze(&self) -> Duration {
+        if self.frozen {
+            return LOOK_AGAIN;
+        }
+        let forced_at = self.holds.borrow().forced_at;
+        forced_at.saturating_sub(boot_clock::now()).min(LOOK_AGAIN)
+    }
+
+    /// Sees to it that the child computes nothing beyond its lease, whatever it does.
+    fn freeze(&mut self) {
+        let Some(child) = &self.child else { return };
+        if boot_clock::now() < self.holds.borrow().forced_at {
+            return;
+        }
+        let first = !std::mem::replace(&mut self.frozen, true);
+        if self.cause.is_some() {
+            tracing::warn!("{}: the child did not stop before its lease was over; killing it", self.name());
+            child.kill();
+            return;
+        }
+        child.freeze();
+        if first && !self.parked {
+            tracing::warn!(
+                "{}: the child did not park before its lease was over; it is frozen until the lease holds again",
+                self.name()
+            );
         }
     }
 
@@ -255,7 +324,10 @@ impl Attempt {
         report.lease = Some(self.lease.clone());
         report.sequence = 0;
         match report.body {
-            Some(Body::Progress(_)) => self.progress = Some(report),
+            Some(Body::Progress(progress)) => {
+                self.parked = progress.phase() == Phase::Parked;
+                self.progress = Some(report);
+            }
             // Kept back until the exit is confirmed: the coordinator may fill the slot as soon as it knows.
             Some(Body::Outcome(outcome)) => {
                 self.reported.get_or_insert(outcome);

@@ -1,6 +1,6 @@
 //! One child process: `cnx-worker run`, which does all that needs libtorch.
 //!
-//! It reads a length-delimited `Assign` from its standard input, which then stays open, writes length-delimited
+//! It reads a length-delimited `Assign` from its standard input, and then, whenever its lease is renewed, a `Hold`; it writes length-delimited
 //! `Report`s to its standard output and human lines to its standard error. It leads its own process group, so that
 //! whatever it starts dies with it, and the kernel kills it when the agent dies (where the kernel can: on Linux;
 //! elsewhere it notices the end of its input).
@@ -9,18 +9,21 @@ use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use cnx_proto::v1::{Assign, Report};
+use cnx_proto::lease_clock::Holds;
+use cnx_proto::v1::{Assign, Hold, Report};
 use prost::Message;
 use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, Command};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::boot_clock;
 use super::log_lines;
 use super::outcome::Exit;
 use super::spool::MAX_REPORT_BYTES;
@@ -80,11 +83,16 @@ impl Spawner {
         Ok(Spawner(requests))
     }
 
-    /// Starts `command` (program and arguments) as the child for `assign`.
+    /// Starts `command` (program and arguments) as the child for `assign`, which hears how long its lease `holds`.
     ///
     /// # Errors
     /// When it cannot be started, with the program's name.
-    pub async fn spawn(&self, command: &[OsString], assign: &Assign) -> anyhow::Result<Child> {
+    pub async fn spawn(
+        &self,
+        command: &[OsString],
+        assign: &Assign,
+        holds: watch::Receiver<Holds>,
+    ) -> anyhow::Result<Child> {
         let (program, arguments) = command.split_first().context("the child's command is empty")?;
         let started = || format!("cannot start {}", program.display());
         let mut command = Command::new(program);
@@ -100,7 +108,7 @@ impl Spawner {
         let (reply, child) = oneshot::channel();
         self.0.send(Request { command, reply }).ok().with_context(started)?;
         let process = child.await.with_context(started)?.with_context(started)?;
-        Child::new(process, assign).with_context(started)
+        Child::new(process, assign, holds).with_context(started)
     }
 }
 
@@ -137,27 +145,74 @@ fn die_with_this_process(command: &mut Command) {
 #[cfg(not(target_os = "linux"))]
 fn die_with_this_process(_command: &mut Command) {}
 
+/// The child and all that it started.
+#[derive(Debug, Clone)]
+struct Group {
+    leader: Pid,
+    /// Once it was waited for, the number may be another process's.
+    gone: Arc<Mutex<bool>>,
+}
+
+impl Group {
+    fn signal(&self, signal: Signal) {
+        self.signal_if(signal, || true);
+    }
+
+    /// No other signal is sent between the question and this one: what is frozen at the end of a lease is not woken by
+    /// somebody who looked at the clock before.
+    fn signal_if(&self, signal: Signal, still: impl FnOnce() -> bool) {
+        let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*gone && still() {
+            let _ = rustix::process::kill_process_group(self.leader, signal);
+        }
+    }
+
+    /// The leader alone: what it started does not know what is asked of it.
+    fn terminate(&self) {
+        let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*gone {
+            let _ = rustix::process::kill_process(self.leader, Signal::TERM);
+        }
+    }
+
+    /// The leader was waited for a moment ago. What it started would hold the pipes open.
+    fn bury(&self) {
+        self.signal(Signal::KILL);
+        *self.gone.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+}
+
 /// A running child. Dropping it kills it.
 #[derive(Debug)]
 pub struct Child {
     process: tokio::process::Child,
-    group: Pid,
+    group: Group,
     said: mpsc::Receiver<Said>,
     ended: Option<(Exit, Instant)>,
     _pipes: [AbortOnDropHandle<()>; 3],
 }
 
 impl Child {
-    fn new(mut process: tokio::process::Child, assign: &Assign) -> anyhow::Result<Child> {
+    fn new(
+        mut process: tokio::process::Child,
+        assign: &Assign,
+        holds: watch::Receiver<Holds>,
+    ) -> anyhow::Result<Child> {
         let pid = process.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        let group = pid.context("it ended at once")?;
-        let stdin = process.stdin.take().context("no standard input")?;
+        let group = Group { leader: pid.context("it ended at once")?, gone: Arc::default() };
+        let (assign, for_waking) = (assign.encode_length_delimited_to_vec(), group.clone());
+        let mut stdin = process.stdin.take().context("no standard input")?;
         let stdout = process.stdout.take().context("no standard output")?;
         let stderr = process.stderr.take().context("no standard error")?;
         let (say, said) = mpsc::channel(QUEUE);
         let spawn = |future| AbortOnDropHandle::new(tokio::spawn(future));
         let pipes = [
-            AbortOnDropHandle::new(tokio::spawn(give(stdin, assign.encode_length_delimited_to_vec()))),
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                // A child that ended before it read all this shows in its exit.
+                let _ = give(&mut stdin, &assign, holds, for_waking).await;
+                // The end of the pipe would tell it that the agent is gone.
+                std::future::pending::<()>().await;
+            })),
             AbortOnDropHandle::new(tokio::spawn(read_reports(stdout, say.clone()))),
             spawn(log_lines::read(stderr, say)),
         ];
@@ -166,22 +221,27 @@ impl Child {
 
     /// Its process ID, which is its group's too.
     pub fn pid(&self) -> i32 {
-        self.group.as_raw_nonzero().get()
+        self.group.leader.as_raw_nonzero().get()
     }
 
     /// Asks it to stop: it leaves a checkpoint and says so.
     pub fn terminate(&self) {
-        // Once it was waited for, the number may be another process's.
-        if self.ended.is_none() {
-            let _ = rustix::process::kill_process(self.group, Signal::TERM);
-        }
+        self.group.terminate();
     }
 
-    /// Kills it and all that it started.
+    /// Lets it and all that it started do nothing more until they are woken.
+    pub fn freeze(&self) {
+        self.group.signal(Signal::STOP);
+    }
+
+    /// Wakes what was frozen.
+    pub fn wake(&self) {
+        self.group.signal(Signal::CONT);
+    }
+
+    /// Kills it and all that it started, frozen or not.
     pub fn kill(&self) {
-        if self.ended.is_none() {
-            let _ = rustix::process::kill_process_group(self.group, Signal::KILL);
-        }
+        self.group.signal(Signal::KILL);
     }
 
     /// What happens next. Safe to cancel. Not to be called again after `Ended`.
@@ -203,8 +263,7 @@ impl Child {
                     return Event::Ended(exit);
                 }
                 exit = Self::exit(&mut self.process), if self.ended.is_none() => {
-                    // Its own children would hold the pipes open.
-                    let _ = rustix::process::kill_process_group(self.group, Signal::KILL);
+                    self.group.bury();
                     self.ended = Some((exit, Instant::now()));
                 }
                 () = tokio::time::sleep_until(drain_until.unwrap_or_else(Instant::now)), if drain_until.is_some() => {
@@ -216,7 +275,7 @@ impl Child {
 
     async fn wait(&mut self) -> Exit {
         let exit = Self::exit(&mut self.process).await;
-        let _ = rustix::process::kill_process_group(self.group, Signal::KILL);
+        self.group.bury();
         exit
     }
 
@@ -235,13 +294,34 @@ fn exit_of(status: ExitStatus) -> Exit {
     }
 }
 
-/// Writes the assignment and keeps the pipe open: its end tells the child that the agent is gone.
-async fn give(mut stdin: ChildStdin, assign: Vec<u8>) {
-    // A child that ended before it read this shows in its exit.
-    if stdin.write_all(&assign).await.is_ok() {
-        let _ = stdin.flush().await;
+/// Writes the assignment, and then, each time that the lease is renewed, until when it holds.
+///
+/// A child whose lease had run out may be frozen, by the agent or by itself: it is woken once it can read that the lease
+/// holds again, and once more at the next renewal, in case it froze itself in just that moment.
+async fn give(
+    stdin: &mut ChildStdin,
+    assign: &[u8],
+    mut holds: watch::Receiver<Holds>,
+    group: Group,
+) -> io::Result<()> {
+    let mut told = *holds.borrow_and_update();
+    let mut wakes = 0;
+    stdin.write_all(assign).await?;
+    loop {
+        stdin.write_all(&Hold::from(told).encode_length_delimited_to_vec()).await?;
+        stdin.flush().await?;
+        if wakes > 0 {
+            group.signal_if(Signal::CONT, || boot_clock::now() < told.until);
+            wakes -= 1;
+        }
+        if holds.changed().await.is_err() {
+            return Ok(());
+        }
+        if boot_clock::now() >= told.until {
+            wakes = 2;
+        }
+        told = *holds.borrow_and_update();
     }
-    std::future::pending::<()>().await;
 }
 
 async fn read_reports(stdout: impl AsyncRead + Unpin, say: mpsc::Sender<Said>) {

@@ -9,7 +9,7 @@
 //! What holds throughout:
 //! - A report that the child made is on disk before it is sent, and stays there until the coordinator has it.
 //! - The outcome is the last report, made only when the child was waited for; only then is its slot free.
-//! - A child never outlives its agent, and never its lease.
+//! - A child never outlives its agent, and computes nothing beyond its lease: it parks, and goes on if the lease is still its own.
 
 use std::fs::{self, File, TryLockError};
 use std::io::IsTerminal as _;

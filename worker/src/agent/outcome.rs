@@ -10,8 +10,6 @@ use cnx_proto::v1::{FailureClass, Outcome};
 pub enum StopCause {
     /// The agent itself was asked to stop.
     Shutdown,
-    /// The lease ran out while no coordinator answered.
-    LeaseRanOut,
     /// The coordinator wants its slot for a higher priority.
     Preempted,
     /// Somebody paused it.
@@ -94,17 +92,11 @@ pub fn decide(ending: Ending<'_>) -> Option<Outcome> {
     Some(match (reported, cause) {
         (Some(outcome), None) => outcome,
         (Some(outcome), Some(_)) if outcome.failure() != FailureClass::Interrupted => outcome,
-        (_, Some(StopCause::Shutdown)) => {
-            failed(FailureClass::Interrupted, "the worker was asked to stop".to_owned())
-        }
         (_, Some(StopCause::Paused)) => failed(FailureClass::Interrupted, "stopped to be paused".to_owned()),
         (_, Some(StopCause::Preempted)) => {
             failed(FailureClass::Interrupted, "stopped for a higher priority".to_owned())
         }
-        (_, Some(_)) => failed(
-            FailureClass::Interrupted,
-            "the worker stopped it: its lease ran out while no coordinator answered".to_owned(),
-        ),
+        (_, Some(_)) => failed(FailureClass::Interrupted, "the worker was asked to stop".to_owned()),
         (None, None) => unexplained(exit, last_lines),
     })
 }
@@ -245,8 +237,8 @@ mod tests {
 
     #[test]
     fn what_the_agent_stopped_was_interrupted() {
-        use StopCause::{LeaseRanOut, Paused, Preempted, Shutdown};
-        for cause in [Shutdown, LeaseRanOut, Paused, Preempted] {
+        use StopCause::{Paused, Preempted, Shutdown};
+        for cause in [Shutdown, Paused, Preempted] {
             assert_eq!(class(end(Exit::Signal(9), None, Some(cause))), FailureClass::Interrupted);
         }
     }

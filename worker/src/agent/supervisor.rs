@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cnx_proto::lease_clock::LeaseClock;
+use cnx_proto::lease_clock::{Holds, LeaseClock};
 use cnx_proto::v1::from_worker::Message as Say;
 use cnx_proto::v1::to_worker::Message as Heard;
 use cnx_proto::v1::{Acknowledge, Assign, FromWorker, Heartbeat, Lease, Stop, StopReason, ToWorker};
@@ -52,6 +52,7 @@ pub struct Supervisor {
 #[derive(Debug)]
 struct Entry {
     mailbox: mpsc::Sender<Command>,
+    holds: watch::Sender<Holds>,
     childless: CancellationToken,
     stale: bool,
 }
@@ -285,9 +286,10 @@ impl Supervisor {
     fn enter(&mut self, lease: &Lease) -> Attempt {
         let (mailbox, inbox) = mpsc::channel(MAILBOX);
         let childless = CancellationToken::new();
-        let entry = Entry { mailbox, childless: childless.clone(), stale: false };
+        let (holds, held) = watch::channel(self.clock.holds(lease).unwrap_or_default());
+        let entry = Entry { mailbox, holds, childless: childless.clone(), stale: false };
         self.attempts.insert(lease.clone(), entry);
-        Attempt::new(self.room.clone(), lease.clone(), inbox, childless)
+        Attempt::new(self.room.clone(), lease.clone(), inbox, held, childless)
     }
 
     async fn tell(&self, lease: &Lease, command: Command) {
@@ -355,7 +357,7 @@ impl Supervisor {
         }
     }
 
-    /// Does what became due: forgets attempts that are over, stops those whose lease ran out, begins to stop.
+    /// Does what became due: forgets attempts that are over, tells the others how long their leases hold, begins to stop.
     fn upkeep(&mut self) {
         let clock = &mut self.clock;
         self.attempts.retain(|lease, entry| {
@@ -366,9 +368,19 @@ impl Supervisor {
             }
             !over
         });
-        for lease in self.clock.take_expired(boot_clock::now()) {
-            tracing::warn!("{}: its lease ran out while no coordinator answered; stopping it", name(&lease));
-            self.ask_to_stop(&lease, StopCause::LeaseRanOut);
+        for (lease, entry) in &self.attempts {
+            let Some(holds) = self.clock.holds(lease) else { continue };
+            entry.holds.send_if_modified(|told| std::mem::replace(told, holds) != holds);
+        }
+        let now = boot_clock::now();
+        for lease in self.clock.take_expired(now) {
+            tracing::warn!(
+                "{}: its lease ran out while no coordinator answered; it is parked until that proves to be still its own",
+                name(&lease)
+            );
+        }
+        for lease in self.clock.take_revived(now) {
+            tracing::info!("{}: its lease is still its own; it goes on", name(&lease));
         }
         if self.stop.is_cancelled() && !self.stopping {
             self.stopping = true;

@@ -1,6 +1,8 @@
 //! `cnx-worker run`: one attempt. The agent starts it, and writes what to do to its standard input.
 
+use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use url::Url;
 
 use super::{DeviceArguments, read_text};
 use crate::failure::{Failure, Result};
+use crate::frame;
 use crate::pipeline::{Surroundings, attempt, refuse};
 use crate::reporter::{Reporter, Sink, frames};
 use crate::stop::Stop;
@@ -56,8 +59,9 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     let (assign, sink): (Assign, Sink) = match (&arguments.spec, &arguments.out) {
         (Some(spec), Some(out)) => (by_hand(read_text(spec)?, out)?, Box::new(for_people)),
         _ => {
-            let assign = read_assign(std::io::stdin().lock())?;
-            stop.when_closed(std::io::stdin());
+            let mut input = standard_input()?;
+            let assign = read_assign(&mut input)?;
+            stop.listen(input);
             (assign, frames(std::io::stdout()))
         }
     };
@@ -78,27 +82,18 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     Ok(())
 }
 
-/// The first frame of the input.
-fn read_assign(mut input: impl Read) -> Result<Assign> {
+/// Without a buffer, in which messages would be missed.
+fn standard_input() -> Result<File> {
+    let owned = std::io::stdin().as_fd().try_clone_to_owned();
+    owned.map(File::from).map_err(|e| Failure::internal(format!("there is no standard input: {e}")))
+}
+
+/// The first message of the input.
+fn read_assign(input: &mut impl Read) -> Result<Assign> {
     let malformed =
         |what: &str| Failure::internal(format!("expected an assignment on standard input: {what}"));
-    let mut length = 0usize;
-    for shift in (0..).step_by(7) {
-        let mut byte = [0];
-        input.read_exact(&mut byte).map_err(|e| malformed(&e.to_string()))?;
-        length |= usize::from(byte[0] & 0x7f) << shift;
-        if byte[0] & 0x80 == 0 {
-            break;
-        }
-        if shift >= 28 {
-            return Err(malformed("its length is malformed"));
-        }
-    }
-    if length > MAX_ASSIGN_BYTES {
-        return Err(malformed(&format!("found {length} bytes, at most {MAX_ASSIGN_BYTES} are accepted")));
-    }
-    let mut bytes = vec![0; length];
-    input.read_exact(&mut bytes).map_err(|e| malformed(&e.to_string()))?;
+    let bytes = frame::read(input, MAX_ASSIGN_BYTES).map_err(|e| malformed(&e.to_string()))?;
+    let bytes = bytes.ok_or_else(|| malformed("it is empty"))?;
     Assign::decode(bytes.as_slice()).map_err(|e| malformed(&e.to_string()))
 }
 
@@ -148,9 +143,10 @@ mod tests {
     }
 
     #[test]
-    fn input_that_is_cut_or_too_long_is_refused() {
-        for bytes in [&[][..], &[5, 1], &[0xff, 0xff, 0xff, 0xff, 0x7f], &[0xff; 20]] {
-            assert!(read_assign(bytes).unwrap_err().message.contains("expected an assignment"), "{bytes:?}");
+    fn input_that_is_no_assignment_is_refused() {
+        for mut bytes in [&[][..], &[5, 1], &[1, 0xff], &[0xff; 20]] {
+            let refused = read_assign(&mut bytes).unwrap_err().message;
+            assert!(refused.contains("expected an assignment"), "{bytes:?}");
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Coordinators and agents that die.
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use cnx_worker::agent;
 use tokio_util::sync::CancellationToken;
 
 use crate::coordinator::{Coordinator, within};
-use crate::world::{World, lease, lives, short, shorts, until_dead};
+use crate::world::{World, lease, lives, short, shorts, until_dead, until_frozen};
 
 #[tokio::test]
 async fn the_coordinators_death_is_a_non_event() {
@@ -54,27 +54,6 @@ async fn the_coordinators_death_is_a_non_event() {
 }
 
 #[tokio::test]
-async fn a_lease_that_runs_out_unheard_stops_its_child() {
-    let world = World::new();
-    let mut coordinator = Coordinator::start(&world.state).await;
-    let _agent = world.agent("trap 'say interrupted; exit 0' TERM; say started; await never");
-    let mut session = coordinator.session().await;
-    session.welcome(Duration::from_secs(2), vec![]).await;
-    session.assign(&lease(1)).await;
-    session.report().await;
-    let pid = world.pid().await;
-    drop((session, coordinator));
-    until_dead(pid).await;
-
-    let mut coordinator = Coordinator::start(&world.state).await;
-    let mut session = coordinator.session().await;
-    assert_eq!(session.hello.held, [lease(1)], "its outcome waits to be told");
-    session.welcome(Duration::from_secs(2), vec![]).await;
-    let reports = session.all_reports().await;
-    assert_eq!(shorts(&reports), ["1 started", "2 INTERRUPTED"]);
-}
-
-#[tokio::test]
 async fn an_outcome_that_nobody_heard_is_told_by_the_next_agent() {
     let world = World::new();
     let mut coordinator = Coordinator::start(&world.state).await;
@@ -99,12 +78,7 @@ async fn an_outcome_that_nobody_heard_is_told_by_the_next_agent() {
 async fn a_child_dies_with_its_agent_and_the_next_agent_starts_clean() {
     let world = World::new();
     let mut coordinator = Coordinator::start(&world.state).await;
-    let mut agent = Command::new(std::env::current_exe().expect("this test"))
-        .args(["crashes::agent_process", "--exact", "--ignored", "--nocapture"])
-        .env("CNX_TEST_AGENT_FOLDER", world.folder.path())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("started");
+    let mut agent = agent_process_of(&world);
     let mut session = coordinator.welcomed().await;
     session.assign(&lease(1)).await;
     session.report().await;
@@ -121,7 +95,32 @@ async fn a_child_dies_with_its_agent_and_the_next_agent_starts_clean() {
     assert!(world.spools().is_empty());
 }
 
-/// Not a test: the agent of the test above, as a process of its own.
+#[tokio::test]
+async fn a_frozen_child_dies_with_its_agent() {
+    let world = World::new();
+    let mut coordinator = Coordinator::start(&world.state).await;
+    let mut agent = agent_process_of(&world);
+    let mut session = coordinator.session().await;
+    session.welcome(Duration::from_secs(1), vec![]).await;
+    session.assign(&lease(1)).await;
+    session.report().await;
+    let pid = world.pid().await;
+    until_frozen(pid).await;
+    agent.kill().expect("killed");
+    agent.wait().expect("waited for");
+    until_dead(pid).await;
+}
+
+fn agent_process_of(world: &World) -> Child {
+    Command::new(std::env::current_exe().expect("this test"))
+        .args(["crashes::agent_process", "--exact", "--ignored", "--nocapture"])
+        .env("CNX_TEST_AGENT_FOLDER", world.folder.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("started")
+}
+
+/// Not a test: the agent of the tests above, as a process of its own.
 #[tokio::test]
 #[ignore = "a helper process of another test"]
 async fn agent_process() {

@@ -7,6 +7,7 @@
 mod coordinator;
 mod crashes;
 mod ends;
+mod parking;
 mod world;
 
 use std::fs;

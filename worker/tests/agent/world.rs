@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use cnx_proto::state_dir::StateDir;
 use cnx_proto::v1::outcome::Kind;
-use cnx_proto::v1::{EpochMetrics, FailureClass, Lease, Outcome, Progress, Report, Started, report::Body};
+use cnx_proto::v1::{
+    EpochMetrics, FailureClass, Lease, Outcome, Phase, Progress, Report, Started, report::Body,
+};
 use cnx_worker::agent::{self, Config};
 use prost::Message;
 use tokio::task::JoinHandle;
@@ -38,6 +40,8 @@ impl World {
         let world = World { folder, state };
         world.prepare("started", Body::Started(Started::default()));
         world.prepare("progress", Body::Progress(Progress { step: 1, ..Progress::default() }));
+        let parked = Progress { phase: Phase::Parked.into(), ..Progress::default() };
+        world.prepare("parked", Body::Progress(parked));
         for epoch in 1..=3 {
             let metrics = EpochMetrics { epoch, ..EpochMetrics::default() };
             world.prepare(&format!("epoch{epoch}"), Body::Epoch(metrics));
@@ -155,10 +159,24 @@ pub fn lease(experiment: u64) -> Lease {
     Lease { experiment, attempt: 1, token: format!("token-{experiment}") }
 }
 
+/// The state of a process, as the kernel says it: `T` is frozen, `Z` a zombie; none: there is no such process.
+fn process_state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.trim_start().chars().next()
+}
+
 /// Whether a process lives (a zombie does not).
 pub fn lives(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
+    process_state(pid).is_some_and(|state| state != 'Z')
+}
+
+pub async fn until_frozen(pid: u32) {
+    within("the process to be frozen", async {
+        while process_state(pid) != Some('T') {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }
 
 pub async fn until_dead(pid: u32) {
