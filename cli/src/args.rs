@@ -37,6 +37,7 @@ Environment:
   CNX_STATE    state folder (else $XDG_STATE_HOME/cnx, else ~/.local/state/cnx)
   CNX_SERVER   URL of the coordinator (else the one in the state folder)
   CNX_TOKEN    its token (else the file `token` in the state folder)
+  CNX_TLS_CA, CNX_TLS_CERT, CNX_TLS_KEY   as --tls-ca, --tls-cert, --tls-key
   CNX_DATA     folder of the datasets (else ~/.cache/cnx)
   CNX_WORKER   the program cnx-worker (else the one beside cnx, else in PATH)
   CNX_DAEMON   the program cnxd (likewise)
@@ -57,9 +58,11 @@ pub struct Global {
     /// State folder of the coordinator
     #[arg(long, global = true, env = "CNX_STATE", value_name = "DIR", value_hint = ValueHint::DirPath, hide_env = true)]
     pub state: Option<PathBuf>,
-    /// Coordinator to talk to, e.g. http://127.0.0.1:7420
+    /// Coordinator to talk to, e.g. https://gpu-box:7420
     #[arg(long, global = true, env = "CNX_SERVER", value_name = "URL", hide_env = true)]
     pub server: Option<String>,
+    #[command(flatten)]
+    pub tls: cnx_access::TlsArgs,
     /// Print data and errors only
     #[arg(short, long, global = true)]
     pub quiet: bool,
@@ -413,6 +416,7 @@ pub struct SpecOf {
 Examples:
   cnx up
   cnx up --cpu --slots 2
+  cnx up --listen 0.0.0.0:7420                     for other machines too, once `cnxd tls init` made certificates
   cnx --state /tmp/try up --listen 127.0.0.1:0     a second one, apart from the first")]
 pub struct UpArgs {
     /// Workers; more than there are GPUs share them [default: one a GPU, else one]

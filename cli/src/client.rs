@@ -1,17 +1,17 @@
 //! Finds the coordinator, connects, and turns what goes wrong into a message and an exit code.
 
-use std::fs;
-use std::io;
+use std::error::Error as _;
 use std::time::Duration;
 
+use cnx_access::{AccessError, Place, Role, Trust, explain};
 use cnx_proto::state_dir::{AUTHORIZATION, MAX_MESSAGE_BYTES};
 use cnx_proto::v1::experiments_client::ExperimentsClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use crate::context::Context;
+use crate::context::{Context, warn};
 use crate::failure::{Code, Failure, Result};
 
 /// Until a connection stands, and until a dead one is noticed.
@@ -26,24 +26,31 @@ type Rpc = ExperimentsClient<InterceptedService<Channel, Bearer>>;
 pub struct Client {
     /// The service.
     pub rpc: Rpc,
-    place: Place,
+    there: There,
 }
 
 /// Where the coordinator should be, in words that help when it is not.
 #[derive(Debug, Clone)]
-struct Place {
-    url: String,
+struct There {
+    place: Place,
+    trust: Trust,
     token_from: String,
 }
 
 impl Client {
     /// Connects.
     pub async fn connect(context: &Context) -> Result<Client> {
-        let url = url(context)?;
-        let endpoint = Endpoint::from_shared(url.clone())
-            .map_err(|_| {
-                Failure::usage(format!("{url:?} is not a URL; expected e.g. http://127.0.0.1:7420"))
-            })?
+        // A state folder may be missing where flags and variables say all that it would.
+        let state = context.state().ok();
+        let place = match (&context.server, state) {
+            (None, None) => {
+                return Err(context.state().err().unwrap_or_else(|| Failure::usage("no state folder")));
+            }
+            (server, state) => Place::find(server.as_deref(), state)?,
+        };
+        let trust = Trust::find(&context.tls, state)?;
+        let endpoint = trust
+            .endpoint(&place)?
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(ANSWER_TIMEOUT)
             .tcp_nodelay(true)
@@ -51,31 +58,41 @@ impl Client {
             .keep_alive_timeout(KEEP_ALIVE)
             .keep_alive_while_idle(true);
         // A URL that names no coordinator's port fails here, before any token is sent.
-        let channel = endpoint.connect().await.map_err(|_| unreachable(&shown(&url)))?;
-        let (token, token_from) = token(context)?;
-        let rpc = ExperimentsClient::with_interceptor(channel, Bearer(token))
+        let channel = endpoint.connect().await.map_err(|error| not_connected(&place, &trust, &error))?;
+        let token = Role::Person.token(state)?;
+        if let Some(mended) = &token.mended {
+            warn(mended);
+        }
+        let bearer = token.secret.bearer().ok_or_else(|| Failure {
+            code: Code::Unauthorised,
+            message: format!("the token from {} holds characters that no token has", token.from),
+        })?;
+        let rpc = ExperimentsClient::with_interceptor(channel, Bearer(bearer))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        Ok(Client { rpc, place: Place { url, token_from } })
+        Ok(Client { rpc, there: There { place, trust, token_from: token.from } })
     }
 
     /// What a refusal means to the person.
     pub fn failure(&self, status: &Status) -> Failure {
-        failure(&self.place, status)
+        failure(&self.there, status)
     }
 
     /// The coordinator's address, as people read it.
     pub fn address(&self) -> String {
-        shown(&self.place.url)
+        self.there.place.shown().to_owned()
     }
 }
 
-fn failure(place: &Place, status: &Status) -> Failure {
-    let address = shown(&place.url);
+fn failure(there: &There, status: &Status) -> Failure {
+    let address = there.place.shown();
     let said = status.message();
     // A status with a source was made here, of a connection that broke or timed out; the coordinator's have none.
-    if std::error::Error::source(status).is_some() {
-        let message = format!("the connection to the coordinator at {address} broke: {said}");
+    if let Some(cause) = status.source() {
+        let message = match explain::tls(cause, &there.place, &there.trust) {
+            Some(why) => format!("the coordinator at {address} {why}"),
+            None => format!("the connection to the coordinator at {address} broke: {said}"),
+        };
         return Failure { code: Code::Unreachable, message };
     }
     match status.code() {
@@ -83,7 +100,7 @@ fn failure(place: &Place, status: &Status) -> Failure {
             code: Code::Unauthorised,
             message: format!(
                 "the coordinator at {address} refused the token from {}: {said}",
-                place.token_from
+                there.token_from
             ),
         },
         tonic::Code::Unavailable => Failure {
@@ -101,6 +118,12 @@ fn failure(place: &Place, status: &Status) -> Failure {
     }
 }
 
+/// Nothing listens there, or its certificate is not to be trusted.
+fn not_connected(place: &Place, trust: &Trust, error: &tonic::transport::Error) -> Failure {
+    let Some(why) = explain::tls(error, place, trust) else { return unreachable(place.shown()) };
+    Failure { code: Code::Unreachable, message: format!("the coordinator at {} {why}", place.shown()) }
+}
+
 /// Nothing listens there.
 fn unreachable(at: &str) -> Failure {
     let message = format!(
@@ -109,60 +132,16 @@ fn unreachable(at: &str) -> Failure {
     Failure { code: Code::Unreachable, message }
 }
 
-/// Of the flag or $CNX_SERVER, else what the running coordinator wrote into the state folder.
-fn url(context: &Context) -> Result<String> {
-    if let Some(server) = &context.server {
-        return with_scheme(server);
-    }
-    let file = context.state()?.endpoint();
-    match fs::read_to_string(&file) {
-        Ok(url) if !url.trim().is_empty() => with_scheme(url.trim()),
-        Ok(_) => Err(unreachable(&format!("the state folder {}", file.parent().unwrap_or(&file).display()))),
-        // Without that file none was ever started there. To try the usual port all the same would send this
-        // folder's token to somebody else's coordinator.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let folder = file.parent().unwrap_or(&file).display();
-            Err(unreachable(&format!("the state folder {folder}")))
+impl From<AccessError> for Failure {
+    fn from(error: AccessError) -> Failure {
+        let message = error.to_string();
+        match error {
+            AccessError::Usage(_) => Failure::usage(message),
+            AccessError::Nowhere(at) => unreachable(&at),
+            AccessError::Token(_) => Failure { code: Code::Unauthorised, message },
+            AccessError::Certificate(_) | AccessError::File(_) => Failure::refused(message),
         }
-        Err(error) => Err(Failure::refused(format!("{} cannot be read: {error}", file.display()))),
     }
-}
-
-fn with_scheme(server: &str) -> Result<String> {
-    match server.split_once("://") {
-        None => Ok(format!("http://{server}")),
-        Some(("http", _)) => Ok(server.to_owned()),
-        Some((other, _)) => Err(Failure::usage(format!(
-            "the coordinator's URL {server:?} starts with {other}://, expected http://"
-        ))),
-    }
-}
-
-fn shown(url: &str) -> String {
-    url.trim_start_matches("http://").trim_end_matches('/').to_owned()
-}
-
-/// The token, and where it is from.
-fn token(context: &Context) -> Result<(MetadataValue<Ascii>, String)> {
-    let unauthorised = |message: String| Failure { code: Code::Unauthorised, message };
-    let (text, from) = match std::env::var("CNX_TOKEN") {
-        Ok(token) if !token.is_empty() => (token, "$CNX_TOKEN".to_owned()),
-        _ => {
-            let file = context.state()?.token();
-            let text = fs::read_to_string(&file).map_err(|error| {
-                unauthorised(format!(
-                    "no token: {} cannot be read ({error}); give the coordinator's state folder with --state, or set CNX_TOKEN",
-                    file.display()
-                ))
-            })?;
-            (text, file.display().to_string())
-        }
-    };
-    let bearer = format!("Bearer {}", text.trim());
-    let mut value = MetadataValue::try_from(bearer)
-        .map_err(|_| unauthorised(format!("the token from {from} holds characters that no token has")))?;
-    value.set_sensitive(true);
-    Ok((value, from))
 }
 
 /// Puts the token on every call.
@@ -181,21 +160,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_without_a_scheme_is_http() {
-        assert_eq!(with_scheme("10.0.0.1:7420").unwrap(), "http://10.0.0.1:7420");
-        assert_eq!(with_scheme("http://host:1").unwrap(), "http://host:1");
-        assert_eq!(with_scheme("ftp://host").unwrap_err().code, Code::Usage);
-    }
-
-    #[test]
     fn each_refusal_has_its_exit_code() {
-        let place = Place { url: "http://h:1".into(), token_from: "/s/token".into() };
-        let code = |status: Status| failure(&place, &status).code;
+        let there = There {
+            place: Place::parse("http://127.0.0.1:1").unwrap(),
+            trust: Trust::default(),
+            token_from: "/s/token".into(),
+        };
+        let code = |status: Status| failure(&there, &status).code;
         assert_eq!(code(Status::unauthenticated("wrong token")), Code::Unauthorised);
+        assert_eq!(code(Status::permission_denied("a worker's token")), Code::Unauthorised);
         assert_eq!(code(Status::unavailable("draining")), Code::Unreachable);
         assert_eq!(code(Status::invalid_argument("bad spec")), Code::Usage);
         assert_eq!(code(Status::not_found("no experiment 9")), Code::Refused);
-        let said = failure(&place, &Status::unauthenticated("wrong token")).message;
+        let said = failure(&there, &Status::unauthenticated("wrong token")).message;
         assert!(said.contains("/s/token") && said.contains("wrong token"), "{said}");
     }
 }

@@ -15,6 +15,7 @@ use crate::configs;
 use crate::context::Context;
 use crate::failure::{Failure, Result};
 use crate::source::{self, Source};
+use crate::term::escape::printable;
 use crate::verbs::status::{self, Display};
 use crate::verbs::submit::{self, Batch, Terms};
 use crate::view;
@@ -136,11 +137,11 @@ fn queued(one: &Submitted) -> String {
         true => {
             format!(
                 "{} is there already as {} ({}); --force does it again",
-                one.name,
+                printable(&one.name),
                 one.id,
                 view::word(one.state())
             )
         }
-        false => format!("queued {} as {}", one.name, one.id),
+        false => format!("queued {} as {}", printable(&one.name), one.id),
     }
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use cnx_proto::Spec;
+use cnx_proto::job::is_artifact_name;
 use cnx_proto::v1::{Artifact, ArtifactKind, DescribeRequest, ExperimentDetail, State};
 use cnx_proto::validate::is_name;
 use sha2::{Digest, Sha256};
@@ -159,6 +160,11 @@ impl Stored {
     /// The same; what helps where it is not on this machine, besides copying it from there, is `otherwise`.
     pub fn path_or(&self, otherwise: &str) -> Result<PathBuf> {
         let (name, url) = (&self.artifact.name, &self.detail.artifacts_url);
+        if !is_artifact_name(name) {
+            return Err(Failure::refused(format!(
+                "the coordinator names an artifact {name:?}, which none is called"
+            )));
+        }
         let folder =
             Url::parse(url).ok().filter(|url| url.scheme() == "file").and_then(|u| u.to_file_path().ok());
         let Some(folder) = folder else {

@@ -4,27 +4,37 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use cnx_proto::state_dir::{DEFAULT_PORT, StateDir};
 
+use crate::rpc::gate::Limits;
 use crate::task::Task;
+use crate::tls::authority::TlsCommand;
+use crate::tls::{self, ServerTlsArgs};
 
 /// The coordinator: queues experiments, leases them to workers, keeps what they report.
 #[derive(Debug, Parser)]
 #[command(
     name = "cnxd",
     version,
-    after_help = "Stops cleanly on SIGTERM or Ctrl-C: workers go on training, and \
+    after_help = "Beyond this machine it listens with TLS only:\n  cnxd tls init --host gpu-box    once; see its --help\n  \
+    cnxd --listen 0.0.0.0:7420\n\nStops cleanly on SIGTERM or Ctrl-C: workers go on training, and \
     attach again when it is back.\nLog: set RUST_LOG, e.g. RUST_LOG=cnx_daemon=debug."
 )]
 pub struct Arguments {
-    /// Folder for database, token and lock [default: $XDG_STATE_HOME/cnx or ~/.local/state/cnx]
+    /// Folder for database, tokens, certificates and lock [default: $XDG_STATE_HOME/cnx or ~/.local/state/cnx]
     #[arg(long, env = "CNX_STATE", value_name = "DIR", global = true)]
     pub state: Option<PathBuf>,
     /// Address to listen on; port 0 takes a free one
-    #[arg(long, env = "CNX_LISTEN", value_name = "ADDRESS", default_value_t = SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT)), value_parser = loopback)]
+    #[arg(long, env = "CNX_LISTEN", value_name = "ADDRESS", default_value_t = SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT)), value_parser = address)]
     pub listen: SocketAddr,
+    /// Its certificate.
+    #[command(flatten)]
+    pub tls: ServerTlsArgs,
+    /// Name or address that the endpoint file tells callers [default: the one listened on, as far as the certificate has it]
+    #[arg(long, value_name = "HOST")]
+    pub advertise: Option<String>,
     /// How long a silent worker keeps its lease, e.g. 90s, 5m, 1h, 2days
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration)]
     pub lease_ttl: Duration,
@@ -36,7 +46,18 @@ pub struct Arguments {
     pub artifacts: Option<String>,
     /// Instead of serving
     #[command(subcommand)]
-    pub task: Option<Task>,
+    pub command: Option<Command>,
+}
+
+/// What `cnxd` does besides serving.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make certificates, for a pool of several machines
+    #[command(subcommand)]
+    Tls(TlsCommand),
+    /// For `cnx`, which must not know SQL.
+    #[command(flatten)]
+    Task(Task),
 }
 
 /// What a coordinator needs to know.
@@ -50,15 +71,26 @@ pub struct Config {
     pub heartbeat: Duration,
     /// Where workers keep checkpoints and models.
     pub artifacts_url: String,
+    /// Its certificate; none: it speaks in clear text, on loopback only.
+    pub tls: Option<tls::Files>,
+    /// The host that the endpoint file names.
+    pub advertise: Option<String>,
+    /// Connections.
+    pub limits: Limits,
 }
 
 impl Arguments {
     /// Fills in what was left unsaid.
     ///
     /// # Errors
-    /// When there is no state folder, or the heartbeat cannot keep a lease alive.
+    /// When there is no state folder, the heartbeat cannot keep a lease alive, or tokens would cross a network in clear
+    /// text.
     pub fn config(&self) -> Result<Config, String> {
-        let state = StateDir::locate(self.state.as_deref(), |name| std::env::var_os(name))?;
+        let state = self.state()?;
+        let tls = tls::Files::find(&self.tls, &state)?;
+        if tls.is_none() && !self.listen.ip().is_loopback() {
+            return Err(needs_tls(self.listen, &state));
+        }
         if self.heartbeat.is_zero() || self.heartbeat * 3 > self.lease_ttl {
             return Err(format!(
                 "--heartbeat {} is too slow for --lease-ttl {}: a lease must outlive three heartbeats",
@@ -70,8 +102,51 @@ impl Arguments {
             Some(url) => url.clone(),
             None => file_url(&std::path::absolute(state.artifacts()).map_err(|e| e.to_string())?),
         };
-        Ok(Config { state, lease_ttl: self.lease_ttl, heartbeat: self.heartbeat, artifacts_url })
+        Ok(Config {
+            state,
+            lease_ttl: self.lease_ttl,
+            heartbeat: self.heartbeat,
+            artifacts_url,
+            tls,
+            advertise: self.advertise.clone(),
+            limits: Limits::default(),
+        })
     }
+
+    /// The state folder.
+    ///
+    /// # Errors
+    /// When nothing says where it is.
+    pub fn state(&self) -> Result<StateDir, String> {
+        StateDir::locate(self.state.as_deref(), |name| std::env::var_os(name))
+    }
+}
+
+impl Config {
+    /// The URL that callers on this machine use for what listens on `address`.
+    ///
+    /// # Errors
+    /// When the certificate names no host.
+    pub fn url(&self, address: SocketAddr) -> anyhow::Result<String> {
+        let host = match (&self.advertise, &self.tls) {
+            (Some(host), _) => host.clone(),
+            (None, Some(files)) => files.name_for(address)?,
+            (None, None) => tls::here(address).to_string(),
+        };
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        Ok(format!("{scheme}://{host}:{}", address.port()))
+    }
+}
+
+fn needs_tls(listen: SocketAddr, state: &StateDir) -> String {
+    format!(
+        "--listen {listen} needs TLS: without it anybody on the way could read the tokens. Either make certificates \
+         (`cnxd tls init --host NAME`, where NAME is what other machines call this one; they are found in {} from then on), \
+         or give your own with --tls-cert and --tls-key, or listen on 127.0.0.1:{port} and forward it, e.g. ssh -L",
+        state.tls().path().display(),
+        port = listen.port()
+    )
 }
 
 /// `file://` and the path, with what a URL cannot hold escaped.
@@ -85,21 +160,14 @@ fn file_url(path: &std::path::Path) -> String {
     format!("file://{}", escaped.collect::<String>())
 }
 
-/// No TLS yet, so a token would cross the network in clear text.
-fn loopback(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr = match text.strip_prefix("localhost:") {
+fn address(text: &str) -> Result<SocketAddr, String> {
+    match text.strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}").parse(),
         None => text.parse(),
     }
-    .map_err(|_| format!("expected an address and a port, e.g. 127.0.0.1:{DEFAULT_PORT}"))?;
-    if address.ip().is_loopback() {
-        return Ok(address);
-    }
-    Err(format!(
-        "only loopback addresses (127.0.0.1, ::1) are allowed: without TLS, which is not there yet, anybody on \
-         the way could read the token. Listen on 127.0.0.1:{} and forward it, e.g. ssh -L",
-        address.port()
-    ))
+    .map_err(|_| {
+        format!("expected an address and a port, e.g. 127.0.0.1:{DEFAULT_PORT} or 0.0.0.0:{DEFAULT_PORT}")
+    })
 }
 
 /// A worker that is silent for longer than this does not come back; and sums of times stay in range.
@@ -123,11 +191,43 @@ mod tests {
     }
 
     #[test]
-    fn addresses_beyond_loopback_are_refused_with_the_reason() {
-        let error = parse(&["--listen", "0.0.0.0:7420"]).unwrap_err().to_string();
-        assert!(error.contains("TLS") && error.contains("ssh -L"), "{error}");
+    fn beyond_loopback_it_is_refused_without_certificates_with_the_reason() {
+        let root = tempfile::tempdir().unwrap();
+        let state = root.path().to_str().unwrap();
+        for listen in ["0.0.0.0:7420", "[::]:7420", "10.0.0.1:0"] {
+            let refusal = parse(&["--state", state, "--listen", listen]).unwrap().config().unwrap_err();
+            for said in ["needs TLS", "cnxd tls init", "--tls-cert", "ssh -L"] {
+                assert!(refusal.contains(said), "{refusal}");
+            }
+        }
         assert!(parse(&["--listen", "localhost:0"]).unwrap().listen.ip().is_loopback());
-        assert!(parse(&["--listen", "[::1]:0"]).is_ok());
+        assert!(parse(&["--state", state, "--listen", "[::1]:0"]).unwrap().config().unwrap().tls.is_none());
+    }
+
+    #[test]
+    fn what_cnxd_tls_made_is_used_and_told_by_a_name_that_it_has() {
+        let root = tempfile::tempdir().unwrap();
+        let state = root.path().to_str().unwrap();
+        let made = parse(&["--state", state, "tls", "init", "--host", "gpu-box"]).unwrap();
+        let Some(Command::Tls(command)) = &made.command else { panic!("{made:?}") };
+        command.run(&made.state().unwrap()).unwrap();
+        let config = parse(&["--state", state, "--listen", "0.0.0.0:0"]).unwrap().config().unwrap();
+        config.tls.as_ref().unwrap().server_config().unwrap();
+        assert_eq!(config.url("0.0.0.0:7".parse().unwrap()).unwrap(), "https://127.0.0.1:7");
+        assert_eq!(config.url("[::]:7".parse().unwrap()).unwrap(), "https://[::1]:7");
+        assert_eq!(config.url("10.0.0.9:7".parse().unwrap()).unwrap(), "https://localhost:7");
+        let named = Config { advertise: Some("gpu-box".to_owned()), ..config };
+        assert_eq!(named.url("0.0.0.0:7".parse().unwrap()).unwrap(), "https://gpu-box:7");
+    }
+
+    #[test]
+    fn a_certificate_without_its_key_is_refused() {
+        for (flag, needed) in
+            [("--tls-cert", "--tls-key"), ("--tls-key", "--tls-cert"), ("--tls-client-ca", "--tls-cert")]
+        {
+            let refusal = parse(&["--state", "/nowhere", flag, "/f"]).unwrap().config().unwrap_err();
+            assert!(refusal.contains(needed), "{refusal}");
+        }
     }
 
     #[test]

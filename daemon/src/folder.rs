@@ -1,14 +1,15 @@
-//! The state folder: made for its owner only, held by one coordinator, with the token that others present and the
+//! The state folder: made for its owner only, held by one coordinator, with the tokens that others present and the
 //! endpoint where they find it.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::net::SocketAddr;
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
+use cnx_access::secret::{Token, write_private};
+use cnx_access::{Role, Secret};
 use cnx_proto::state_dir::StateDir;
 
 use crate::chance::Chance;
@@ -17,7 +18,8 @@ use crate::chance::Chance;
 #[derive(Debug)]
 pub struct Folder {
     dir: StateDir,
-    token: String,
+    people: Secret,
+    workers: Secret,
     /// The lock goes with the file, also when the process is killed.
     _lock: File,
 }
@@ -37,26 +39,37 @@ impl Folder {
             .create(dir.path())
             .with_context(|| format!("cannot make the state folder {}", dir.path().display()))?;
         let lock = lock(dir)?;
-        let token = token(dir).with_context(|| format!("cannot use the token {}", dir.token().display()))?;
-        Ok(Folder { dir: dir.clone(), token, _lock: lock })
+        let (people, workers) = (token(dir, Role::Person)?, token(dir, Role::Worker)?);
+        if people == workers {
+            bail!(
+                "{} and {} hold the same token, so that workers would have the rights of people; remove one of the files, \
+                 and the next start makes a new one",
+                dir.token().display(),
+                dir.worker_token().display()
+            );
+        }
+        Ok(Folder { dir: dir.clone(), people, workers, _lock: lock })
     }
 
-    /// What callers present.
-    pub fn token(&self) -> &str {
-        &self.token
+    /// What callers of a role present.
+    pub fn secret(&self, role: Role) -> &Secret {
+        match role {
+            Role::Person => &self.people,
+            Role::Worker => &self.workers,
+        }
     }
 
-    /// Where callers find the token.
-    pub fn token_file(&self) -> PathBuf {
-        self.dir.token()
+    /// Where callers of a role find their token.
+    pub fn token_file(&self, role: Role) -> PathBuf {
+        role.token_file(&self.dir)
     }
 
-    /// Tells others where to call, once somebody listens there.
+    /// Tells others the URL to call, once somebody listens there.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn announce(&self, address: SocketAddr) -> anyhow::Result<()> {
-        write_atomically(&self.dir.endpoint(), &format!("http://{address}\n"))
+    pub fn announce(&self, url: &str) -> anyhow::Result<()> {
+        write_private(&self.dir.endpoint(), &format!("{url}\n"))
             .with_context(|| format!("cannot write {}", self.dir.endpoint().display()))
     }
 
@@ -102,36 +115,35 @@ fn lock(dir: &StateDir) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// Reads the token, or makes it if there is none.
-fn token(dir: &StateDir) -> io::Result<String> {
-    let path = dir.token();
-    match fs::read_to_string(&path) {
-        Ok(text) if text.trim().len() >= TOKEN_BYTES => Ok(text.trim().to_owned()),
-        Ok(_) => {
-            Err(io::Error::other("it is shorter than a token; remove it, and the next start makes a new one"))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let token = Chance::System.hex(TOKEN_BYTES)?;
-            write_atomically(&path, &format!("{token}\n"))?;
-            Ok(token)
-        }
-        Err(error) => Err(error),
+/// Reads the token of a role, or makes it if there is none: removing the file and starting anew is how to replace one.
+fn token(dir: &StateDir, role: Role) -> anyhow::Result<Secret> {
+    let file = role.token_file(dir);
+    if !file.exists() {
+        let made =
+            Chance::System.hex(TOKEN_BYTES).and_then(|token| write_private(&file, &format!("{token}\n")));
+        made.with_context(|| format!("cannot make the token {}", file.display()))?;
     }
-}
-
-/// Whole or absent: written beside, synced, renamed. Readable by the owner only.
-fn write_atomically(path: &Path, text: &str) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    let Token { secret, mended, .. } = match Token::read(&file) {
+        Ok(token) => token,
+        Err(why) => bail!("the token {} {why}", file.display()),
+    };
+    if let Some(mended) = mended {
+        tracing::warn!("{mended}");
+    }
+    if secret.reveal().len() < TOKEN_BYTES || secret.bearer().is_none() {
+        bail!(
+            "the token {} is not one: expected at least {TOKEN_BYTES} letters and digits; remove it, and the next start \
+             makes a new one",
+            file.display()
+        );
+    }
+    Ok(secret)
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     use super::*;
 
@@ -143,14 +155,60 @@ mod tests {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
     }
 
+    fn tokens(dir: &StateDir) -> [String; 2] {
+        let folder = Folder::claim(dir).unwrap();
+        [Role::Person, Role::Worker].map(|role| folder.secret(role).reveal().to_owned())
+    }
+
     #[test]
-    fn the_folder_and_its_token_are_the_owners_only_and_the_token_stays() {
+    fn the_folder_and_its_tokens_are_the_owners_only_and_the_tokens_stay() {
         let root = tempfile::tempdir().unwrap();
         let dir = state(&root);
-        let token = Folder::claim(&dir).unwrap().token().to_owned();
-        assert_eq!(token.len(), 2 * TOKEN_BYTES);
-        assert_eq!((mode(dir.path()), mode(&dir.token())), (0o700, 0o600));
-        assert_eq!(Folder::claim(&dir).unwrap().token(), token);
+        let [people, workers] = tokens(&dir);
+        assert_eq!((people.len(), workers.len()), (2 * TOKEN_BYTES, 2 * TOKEN_BYTES));
+        assert_ne!(people, workers);
+        assert_eq!((mode(dir.path()), mode(&dir.token()), mode(&dir.worker_token())), (0o700, 0o600, 0o600));
+        assert_eq!(tokens(&dir), [people, workers]);
+    }
+
+    #[test]
+    fn a_folder_of_before_there_were_two_tokens_gets_the_other_and_keeps_its_own() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = state(&root);
+        let [people, workers] = tokens(&dir);
+        fs::remove_file(dir.worker_token()).unwrap();
+        let [same, other] = tokens(&dir);
+        assert!(same == people && other != workers && other != people);
+    }
+
+    #[test]
+    fn a_token_that_others_could_read_is_closed_to_them() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = state(&root);
+        let before = tokens(&dir);
+        fs::set_permissions(dir.token(), fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(tokens(&dir), before);
+        assert_eq!(mode(&dir.token()), 0o600);
+    }
+
+    #[test]
+    fn one_token_for_both_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = state(&root);
+        tokens(&dir);
+        fs::copy(dir.token(), dir.worker_token()).unwrap();
+        assert!(Folder::claim(&dir).unwrap_err().to_string().contains("the same token"));
+    }
+
+    #[test]
+    fn no_token_is_in_what_is_printed_of_a_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = state(&root);
+        let folder = Folder::claim(&dir).unwrap();
+        let printed = format!("{folder:?}");
+        for role in [Role::Person, Role::Worker] {
+            assert!(!printed.contains(folder.secret(role).reveal()), "{printed}");
+        }
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! A map, in the order in which a request meets the code:
 //!
-//! - [`config`]: the command line; [`folder`]: the state folder, its lock, token and endpoint.
+//! - [`config`]: the command line; [`folder`]: the state folder, its lock, tokens and endpoint; [`tls`]: certificates.
 //! - [`rpc`]: the two services of `cnx.proto`: decode, call the store, encode. `rpc/experiments.rs` is what people
-//!   say, `rpc/attach.rs` a worker's stream ([`session`]: what is said on it), `rpc/auth.rs` the token, `rpc/error.rs` the one map to status codes.
+//!   say, `rpc/attach.rs` a worker's stream ([`session`]: what is said on it; [`limits`]: what may be), `rpc/gate.rs` who may connect, `rpc/auth.rs` the
+//!   tokens and their rights, `rpc/error.rs` the one map to status codes.
 //! - [`lifecycle`] and [`schedule`]: the decisions, pure.
 //! - [`store`]: all SQL, one transaction a method; the tables are told in `migrations/`.
 //! - [`pool`]: who is connected and who holds what, in memory; [`dispatch`]: the loop that gives and takes leases.
@@ -28,12 +29,14 @@ pub mod dispatch;
 pub mod doctor;
 pub mod folder;
 pub mod lifecycle;
+pub mod limits;
 pub mod pool;
 pub mod rpc;
 pub mod schedule;
 pub mod session;
 pub mod store;
 pub mod task;
+pub mod tls;
 
 use chance::Chance;
 use config::Config;
@@ -59,8 +62,10 @@ pub async fn run(
     let store = Store::open(&config.state.database()).await?;
     let resumed = Coordinator::resume(config, store.clone(), Chance::System, address, shutdown.clone()).await;
     let coordinator = Arc::new(resumed.context("the leases could not be read")?);
-    folder.announce(address)?;
-    tracing::info!("listening on {address}, state in {}", coordinator.config.state.path().display());
+    let url = coordinator.config.url(address)?;
+    folder.announce(&url)?;
+    let state = coordinator.config.state.path().display();
+    tracing::info!("listening on {address} ({url}), state in {state}");
 
     let dispatcher = tokio::spawn({
         let coordinator = Arc::clone(&coordinator);
@@ -85,5 +90,5 @@ pub async fn run(
     }
     store.close().await;
     tracing::info!("stopped");
-    served.context("the server failed")
+    served
 }

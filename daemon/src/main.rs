@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use cnx_daemon::config::Arguments;
+use cnx_daemon::config::{Arguments, Command};
 use cnx_daemon::folder::Folder;
 
 #[tokio::main]
@@ -34,8 +34,12 @@ async fn main() -> ExitCode {
 }
 
 async fn start(arguments: Arguments) -> anyhow::Result<()> {
+    if let Some(Command::Tls(command)) = &arguments.command {
+        println!("{}", command.run(&arguments.state().map_err(anyhow::Error::msg)?)?);
+        return Ok(());
+    }
     let config = arguments.config().map_err(anyhow::Error::msg)?;
-    if let Some(task) = arguments.task {
+    if let Some(Command::Task(task)) = arguments.command {
         return task.run(&config).await;
     }
     // Before listening: a second coordinator on the folder must hear of the folder, not of the port.

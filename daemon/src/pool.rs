@@ -11,9 +11,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use cnx_proto::v1::{Hello, Lease, Progress, Stop, StopReason, ToWorker, to_worker};
+use cnx_proto::v1::{Hello, Lease, Progress, Report, Stop, StopReason, ToWorker, to_worker};
 
 use crate::lifecycle::Stopping;
+use crate::limits::Said;
 use crate::schedule::{self, Capacity, Holding, Preemption, Shares};
 use crate::store::Standing;
 
@@ -34,6 +35,8 @@ pub struct Pool {
     streams: u64,
     /// By worker: the newest of its streams that was its stream.
     newest: BTreeMap<String, u64>,
+    /// What the running attempt of each experiment has said since this coordinator started.
+    said: BTreeMap<u64, Said>,
 }
 
 /// A worker's open stream.
@@ -232,6 +235,7 @@ impl Pool {
     /// Takes in a lease that is on disk.
     pub fn hold(&mut self, mut held: Held) {
         held.stopping = self.granting.remove(&held.lease.experiment).flatten().or(held.stopping);
+        self.said.remove(&held.lease.experiment);
         self.leases.insert(held.lease.experiment, held);
     }
 
@@ -239,13 +243,28 @@ impl Pool {
     pub fn release(&mut self, lease: &Lease) {
         if self.leases.get(&lease.experiment).is_some_and(|held| held.lease == *lease) {
             self.leases.remove(&lease.experiment);
+            self.said.remove(&lease.experiment);
         }
     }
 
-    /// Notes progress, if the lease holds.
-    pub fn progress(&mut self, lease: &Lease, progress: Progress) -> bool {
+    /// Counts what is reported of a lease that this worker holds. Of any other the database decides.
+    ///
+    /// # Errors
+    /// When its attempt has said too much.
+    pub fn admit(&mut self, worker: &str, report: &mut Report) -> Result<(), String> {
+        let Some(lease) = &report.lease else { return Ok(()) };
+        match self.leases.get(&lease.experiment) {
+            Some(held) if held.lease == *lease && held.worker == worker => {
+                self.said.entry(lease.experiment).or_default().admit(report)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes progress, if the lease is this worker's.
+    pub fn progress(&mut self, worker: &str, lease: &Lease, progress: Progress) -> bool {
         match self.leases.get_mut(&lease.experiment) {
-            Some(held) if held.lease == *lease => {
+            Some(held) if held.lease == *lease && held.worker == worker => {
                 held.progress = Some(progress);
                 true
             }

@@ -9,17 +9,14 @@ use cnx_proto::v1::{
     Acknowledge, FromWorker, Heartbeat, HeartbeatReply, Hello, Lease, Report, ToWorker, Welcome, from_worker,
     to_worker,
 };
-use cnx_proto::validate;
 
 use crate::coordinator::{Coordinator, worker_lost};
+use crate::limits;
 use crate::pool::Outbound;
 use crate::store::{Interrupted, Verdict};
 
 /// Messages handled together; their reports share one transaction.
 pub const MAX_BATCH: usize = 256;
-
-/// More slots than this on one worker are a mistake.
-const MAX_SLOTS: u32 = 1024;
 
 /// One stream of a worker that was welcomed.
 #[derive(Debug)]
@@ -44,25 +41,7 @@ pub fn greeting(message: Option<from_worker::Message>) -> Result<Hello, Status> 
     let Some(from_worker::Message::Hello(hello)) = message else {
         return Err(Status::invalid_argument("expected Hello as the first message of a worker"));
     };
-    if hello.worker.is_empty() || !validate::is_name(&hello.worker) {
-        return Err(Status::invalid_argument(format!(
-            "a worker's name is made of letters, digits and . _ + = - (not only digits), found {:?}",
-            hello.worker
-        )));
-    }
-    if !(1..=MAX_SLOTS).contains(&hello.slots) {
-        return Err(Status::invalid_argument(format!(
-            "a worker has 1 to {MAX_SLOTS} slots, found {}",
-            hello.slots
-        )));
-    }
-    if hello.labels.len() > validate::MAX_LABELS || !hello.labels.iter().all(|l| validate::is_label(l)) {
-        return Err(Status::invalid_argument(format!(
-            "a worker has at most {} labels of 1 to 64 letters, digits and . _ + = -, found {:?}",
-            validate::MAX_LABELS,
-            hello.labels
-        )));
-    }
+    limits::hello(&hello).map_err(Status::invalid_argument)?;
     Ok(hello)
 }
 
@@ -137,14 +116,17 @@ impl Session {
             coordinator.ring();
         }
         let mut answers = Vec::new();
-        let mut durable = Vec::new();
+        let (mut durable, mut objections) = (Vec::new(), Vec::new());
         for message in batch {
             match message.message {
                 Some(from_worker::Message::Heartbeat(heartbeat)) => {
                     answers.push(self.renew(coordinator, heartbeat));
                 }
-                Some(from_worker::Message::Report(report)) if report.sequence > 0 => durable.push(report),
-                Some(from_worker::Message::Report(report)) => note_progress(coordinator, report),
+                Some(from_worker::Message::Report(mut report)) if report.sequence > 0 => {
+                    objections.push(self.objection(coordinator, &mut report));
+                    durable.push(report);
+                }
+                Some(from_worker::Message::Report(report)) => self.note_progress(coordinator, report),
                 Some(from_worker::Message::Hello(_)) => {
                     return Err(Status::invalid_argument("Hello is said once, as the first message"));
                 }
@@ -155,9 +137,15 @@ impl Session {
         if durable.is_empty() {
             return Ok(answers);
         }
-        let verdicts = coordinator.store.report(&durable, coordinator.chance.now()).await?;
+        let is_right =
+            |(report, objection): (&Report, &Option<String>)| objection.is_none().then(|| report.clone());
+        let right: Vec<Report> = durable.iter().zip(&objections).filter_map(is_right).collect();
+        let mut verdicts =
+            coordinator.store.report(&self.worker, right, coordinator.chance.now()).await?.into_iter();
         let mut ended = false;
-        for (report, verdict) in durable.into_iter().zip(verdicts) {
+        for (report, objection) in durable.into_iter().zip(objections) {
+            // As many verdicts as reports went in.
+            let Some(verdict) = objection.map(Verdict::Refused).or_else(|| verdicts.next()) else { break };
             ended |= matches!(verdict, Verdict::Accepted { ended: true });
             answers.push(acknowledge(coordinator, report, verdict));
         }
@@ -179,6 +167,20 @@ impl Session {
             tracing::warn!("when {} was last seen was not written: {error}", self.worker);
         }
         coordinator.changed();
+    }
+
+    /// What is wrong with a durable report, if anything.
+    fn objection(&self, coordinator: &Coordinator, report: &mut Report) -> Option<String> {
+        let wrong = limits::report(report).and_then(|()| coordinator.pool().admit(&self.worker, report));
+        wrong.err()
+    }
+
+    /// Volatile reports are neither kept nor acknowledged; only progress is one.
+    fn note_progress(&self, coordinator: &Coordinator, report: Report) {
+        let (Some(lease), Some(Body::Progress(progress))) = (report.lease, report.body) else { return };
+        if coordinator.pool().progress(&self.worker, &lease, progress) {
+            coordinator.changed();
+        }
     }
 
     fn renew(&self, coordinator: &Coordinator, heartbeat: Heartbeat) -> to_worker::Message {
@@ -215,12 +217,4 @@ fn acknowledge(coordinator: &Coordinator, report: Report, verdict: Verdict) -> t
     };
     let Report { lease, sequence, .. } = report;
     to_worker::Message::Acknowledge(Acknowledge { lease, sequence, accepted, reason })
-}
-
-/// Volatile reports are neither kept nor acknowledged; only progress is one.
-fn note_progress(coordinator: &Coordinator, report: Report) {
-    let (Some(lease), Some(Body::Progress(progress))) = (report.lease, report.body) else { return };
-    if coordinator.pool().progress(&lease, progress) {
-        coordinator.changed();
-    }
 }

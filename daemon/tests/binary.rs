@@ -102,3 +102,48 @@ async fn a_damaged_database_is_left_alone() {
     assert!(refusal.contains("is damaged"), "{refusal}");
     assert!(std::fs::read_to_string(dir.path().join("cnx.db")).unwrap().starts_with("no database"));
 }
+
+#[tokio::test]
+async fn beyond_loopback_without_certificates_it_does_not_start_and_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cnxd"));
+    command.args(["--listen", "0.0.0.0:0", "--state"]).arg(dir.path()).kill_on_drop(true);
+    let refused = soon("the refusal", command.output()).await.unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("needs TLS") && said.contains("cnxd tls init --host"), "{said}");
+    assert!(!dir.path().join("endpoint").exists());
+}
+
+#[tokio::test]
+async fn no_secret_is_in_its_log_or_its_command_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path();
+    let made = command(state).args(["tls", "init", "--host", "gpu-box"]).output().await.unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut loud = command(state);
+    let mut child = loud.env("RUST_LOG", "trace").spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut text = String::new();
+    soon("cnxd to listen", async {
+        loop {
+            let line = log.next_line().await.unwrap().expect("cnxd ended");
+            text.push_str(&line);
+            if line.contains("listening on") {
+                break;
+            }
+        }
+    })
+    .await;
+    assert!(std::fs::read_to_string(state.join("endpoint")).unwrap().starts_with("https://"));
+    let shown = std::fs::read(format!("/proc/{}/cmdline", child.id().unwrap())).unwrap_or_default();
+    assert!(Command::new("kill").arg(child.id().unwrap().to_string()).status().await.unwrap().success());
+    while let Some(line) = log.next_line().await.unwrap() {
+        text.push_str(&line);
+    }
+    for secret in ["token", "worker-token", "tls/server.key", "tls/ca.key"] {
+        let secret = std::fs::read_to_string(state.join(secret)).unwrap();
+        let secret = secret.lines().find(|line| !line.starts_with("-----")).unwrap();
+        assert!(!text.contains(secret) && !String::from_utf8_lossy(&shown).contains(secret));
+    }
+}

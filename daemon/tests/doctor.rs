@@ -3,13 +3,14 @@
 
 mod common;
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::Connection;
 
+use cnx_access::secret::write_private;
 use cnx_daemon::doctor::{Patient, examine};
 use cnx_daemon::folder::Folder;
 use cnx_daemon::store::Store;
@@ -220,7 +221,7 @@ async fn a_lease_that_is_not_renewed_is_found() {
     drop(worker);
     daemon.stop().await;
     // Back again, the coordinator hears nothing of it.
-    let daemon = Daemon::with(dir.path(), Duration::from_secs(300), Duration::from_millis(20)).await;
+    let daemon = Daemon::with(dir.path(), |config| config.heartbeat = Duration::from_millis(20)).await;
     soon("the lease to be suspect", async {
         while daemon.show(id).await.suspect_since_ms == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -244,9 +245,18 @@ async fn secrets_that_others_can_read_are_found() {
     drop(Folder::claim(&state).unwrap());
     Store::open(&state.database()).await.unwrap().close().await;
     assert!(problems(&look(dir.path())).is_empty());
-    fs::set_permissions(state.token(), fs::Permissions::from_mode(0o644)).unwrap();
-    only_problem(&look(dir.path()), &["secrets", "chmod 600", "token"]);
-    fs::set_permissions(state.token(), fs::Permissions::from_mode(0o600)).unwrap();
+    let tls = state.tls();
+    DirBuilder::new().mode(0o700).create(tls.path()).unwrap();
+    for key in [tls.server_key(), tls.client_key(), tls.ca_key()] {
+        write_private(&key, "key").unwrap();
+    }
+    fs::write(tls.ca(), "for all to read").unwrap();
+    assert!(problems(&look(dir.path())).is_empty());
+    for secret in [state.token(), state.worker_token(), tls.server_key(), tls.client_key(), tls.ca_key()] {
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+        only_problem(&look(dir.path()), &["secrets", "chmod 600", secret.to_str().unwrap()]);
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    }
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     only_problem(&look(dir.path()), &["secrets", "chmod 700"]);
     // Left as it was found, for whoever removes it.

@@ -19,6 +19,7 @@ use cnx_daemon::coordinator::Coordinator;
 use cnx_daemon::dispatch;
 use cnx_daemon::pool::{Held, Pool};
 use cnx_daemon::rpc::experiments::Service;
+use cnx_daemon::rpc::gate::Limits;
 use cnx_daemon::session::Session;
 use cnx_daemon::store::{NewExperiment, Standing, Store, Submission};
 use cnx_proto::lease_clock::LeaseClock;
@@ -54,7 +55,15 @@ impl Stage {
     async fn with_heartbeat(dir: &Path, clock: Arc<Manual>, heartbeat: Duration) -> Stage {
         let state = StateDir::locate(Some(dir), |_| None).unwrap();
         let store = Store::open(&state.database()).await.unwrap();
-        let config = Config { state, lease_ttl: TTL, heartbeat, artifacts_url: "file:///artifacts".into() };
+        let config = Config {
+            state,
+            lease_ttl: TTL,
+            heartbeat,
+            artifacts_url: "file:///artifacts".into(),
+            tls: None,
+            advertise: None,
+            limits: Limits::default(),
+        };
         let chance = Chance::Manual(Arc::clone(&clock));
         let address = "127.0.0.1:1".parse().unwrap();
         let stopping = CancellationToken::new();

@@ -175,7 +175,7 @@ async fn a_worker_must_say_hello_properly() {
         let first = cnx_proto::v1::FromWorker { message: Some(message) };
         let mut client = cnx_proto::v1::workers_client::WorkersClient::with_interceptor(
             daemon.channel.clone(),
-            common::auth(&daemon.token),
+            common::auth(&daemon.worker_token),
         );
         let mut inbound = client.attach(tokio_stream::once(first)).await.unwrap().into_inner();
         let refusal = soon("the refusal", inbound.message()).await.unwrap_err();

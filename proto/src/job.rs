@@ -16,13 +16,26 @@ use crate::v1::Errors;
 /// The folder of artifacts: the name of one starts with it, a path on a worker does not.
 const ARTIFACTS: &str = "experiments/";
 
+/// As long as a path can be on Linux.
+const LONGEST_PATH: usize = 4096;
+
 /// Names may be so long ([`crate::validate::is_name`]).
 const LONGEST_NAME: usize = 128;
 
 /// Whether `run.from` can name a file: an absolute path, or an artifact's name.
 pub(crate) fn is_place(from: &str) -> bool {
-    let climbs = from.split('/').any(|part| part == "..");
-    !from.contains('\0') && (from.starts_with('/') || (is_artifact(from) && !climbs))
+    (from.starts_with('/') && from.len() <= LONGEST_PATH && !from.contains('\0')) || is_artifact_name(from)
+}
+
+/// Whether a text that came from elsewhere can be the name of an artifact, which below the artifacts' folder leads nowhere else.
+pub fn is_artifact_name(name: &str) -> bool {
+    let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', '\0']);
+    let folders = name.split('/').count();
+    is_artifact(name)
+        && folders > 2
+        && name.len() <= LONGEST_PATH
+        && name.split('/').all(plain)
+        && !name.chars().any(char::is_control)
 }
 
 /// Whether `run.from` names an artifact, rather than a file by its path on the worker.

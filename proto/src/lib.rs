@@ -9,6 +9,7 @@
 pub mod architecture;
 pub mod cost;
 pub mod dashed;
+pub mod escape;
 pub mod file;
 pub mod job;
 pub mod lease_clock;

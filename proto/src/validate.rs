@@ -25,7 +25,8 @@ impl fmt::Display for Problem {
 const MAX_STAGES: usize = 16;
 const MAX_LAYERS: u32 = 1000;
 const MAX_GROWTH: u32 = 4096;
-const MAX_EPOCHS: u32 = 1_000_000;
+/// Most epochs that a spec may ask for.
+pub const MAX_EPOCHS: u32 = 1_000_000;
 const MAX_BATCH: u32 = 1 << 20;
 
 /// Labels that a spec or a worker may have.

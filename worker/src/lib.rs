@@ -9,7 +9,8 @@
 //! - [`train`]: the loop; [`cpu_step`]: its step on CPUs, by cnx-kernels; [`meter`], [`condensing`], [`learning_rate`] (pure),
 //!   [`optimizer`]
 //! - [`evaluate`], [`convert`]
-//! - [`record`], [`checkpoint`], [`tensor_file`], [`artifacts`]: what is saved, as what, where; [`saver`]: by whom; [`model_file`]: a model that is given
+//! - [`record`], [`checkpoint`], [`tensor_file`], [`artifacts`]: what is saved, as what, where; [`saver`]: by whom;
+//!   [`model_file`]: a model that is given; [`paths`]: which files a spec may name
 //! - [`agent`]: the other process: attaches to the coordinator and supervises one child a lease
 //! - [`reporter`]: what the attempt tells the agent; [`stop`]: what the agent tells it; [`frame`], [`failure`]
 
@@ -30,6 +31,7 @@ pub mod meter;
 pub mod model;
 pub mod model_file;
 pub mod optimizer;
+pub mod paths;
 pub mod pipeline;
 pub mod record;
 pub mod reporter;

@@ -22,6 +22,7 @@ use crate::failure::{Failure, Result};
 use crate::model::{Form, Network};
 use crate::model_file::ModelFile;
 use crate::optimizer::Sgd;
+use crate::paths::Paths;
 use crate::record::{Position, Record};
 use crate::reporter::{Reporter, log};
 use crate::stop::Stop;
@@ -36,6 +37,8 @@ pub struct Surroundings {
     pub threads: u32,
     /// Where datasets are, unless the spec says otherwise.
     pub data: Option<PathBuf>,
+    /// Which files a spec may name.
+    pub paths: Paths,
     /// Between two checkpoints in the middle of an epoch.
     pub checkpoint_every: Duration,
 }
@@ -92,6 +95,7 @@ struct Training {
 fn prepare(assign: &Assign, here: &Surroundings, reporter: &mut Reporter) -> Result<Prepared> {
     let spec = Spec::from_json(&assign.spec_json)
         .map_err(|problems| Failure::bad_spec(format!("this worker cannot run the spec: {problems}")))?;
+    here.paths.check(&spec, &assign.artifacts_url)?;
     reporter.progress(phase(&spec, Phase::Prepare, 0, 0));
     let threads = if spec.resources.threads > 0 { spec.resources.threads } else { here.threads };
     tch::set_num_threads(threads as i32);

@@ -4,6 +4,7 @@
 use anstyle::Style;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::term::escape::printable;
 use crate::term::style::{self, PLAIN};
 
 /// Where a column's texts stand.
@@ -27,7 +28,8 @@ pub struct Cell {
 
 impl Cell {
     pub fn new(text: impl Into<String>, style: Style) -> Cell {
-        Cell { text: text.into(), style }
+        // Whoever wrote it: what stands in a table cannot steer the terminal.
+        Cell { text: printable(&text.into()).into_owned(), style }
     }
 
     pub fn is_empty(&self) -> bool {

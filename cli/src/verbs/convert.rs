@@ -14,6 +14,7 @@ use crate::job::{self, Given};
 use crate::json;
 use crate::programs;
 use crate::source::{self, Source, Stored};
+use crate::term::escape::printable;
 use crate::verbs::evaluate::{SpecFile, carry_out};
 use crate::whole_file;
 
@@ -55,7 +56,8 @@ async fn queued(context: &Context, args: &ConvertArgs, source: &Source) -> Resul
         artifact["path"] = path.map(|path| path.display().to_string()).into();
         return print_json(&artifact);
     }
-    let shown = path.map_or_else(|| converted.artifact.name.clone(), |path| path.display().to_string());
+    let shown = path
+        .map_or_else(|| printable(&converted.artifact.name).into_owned(), |path| path.display().to_string());
     Ok(writeln!(stdout(), "{shown}")?)
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::args::StatusArgs;
 use crate::client::Client;
-use crate::context::{Context, print_json, stdout};
+use crate::context::{Context, ascii_where_harmful, print_json, stdout};
 use crate::failure::{Failure, Result};
 use crate::follow::{News, follow};
 use crate::json::{self, VERSION};
@@ -148,7 +148,7 @@ impl Display {
             }
             (Display::Json, News::Update(reply)) => {
                 let mut out = stdout();
-                writeln!(out, "{}", as_json(reply))?;
+                writeln!(out, "{}", ascii_where_harmful(&as_json(reply).to_string()))?;
                 out.flush()?;
             }
             (_, News::Away(failure)) => {

@@ -7,6 +7,7 @@
 mod background;
 mod coordinator;
 mod export;
+mod hostile;
 mod import;
 mod offline;
 mod online;
@@ -20,7 +21,18 @@ use std::process::{Command, Output};
 fn cnx(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cnx"));
     command.args(args).env("COLUMNS", "100");
-    for name in ["CNX_STATE", "CNX_SERVER", "CNX_TOKEN", "CNX_DATA", "CNX_WORKER", "CNX_DAEMON"] {
+    for name in [
+        "CNX_STATE",
+        "CNX_SERVER",
+        "CNX_TOKEN",
+        "CNX_WORKER_TOKEN",
+        "CNX_TLS_CA",
+        "CNX_TLS_CERT",
+        "CNX_TLS_KEY",
+        "CNX_DATA",
+        "CNX_WORKER",
+        "CNX_DAEMON",
+    ] {
         command.env_remove(name);
     }
     command

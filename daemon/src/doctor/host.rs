@@ -66,7 +66,12 @@ pub(super) fn secrets(state: &StateDir) -> Vec<Finding> {
     let area = "secrets";
     let mut open = Vec::new();
     let mut missing = Vec::new();
-    for (path, wanted) in [(state.path().to_owned(), 0o700), (state.token(), 0o600)] {
+    let tls = state.tls();
+    let tokens = [state.token(), state.worker_token()];
+    // A pool on one machine has none.
+    let keys = [tls.server_key(), tls.client_key(), tls.ca_key()].into_iter().filter(|key| key.exists());
+    let files = tokens.into_iter().chain(keys).map(|file| (file, 0o600));
+    for (path, wanted) in std::iter::once((state.path().to_owned(), 0o700)).chain(files) {
         match fs::metadata(&path) {
             Ok(found) if found.permissions().mode() & 0o777 & !wanted != 0 => {
                 open.push(format!("chmod {wanted:o} {}", shown(&path)));
@@ -84,14 +89,14 @@ pub(super) fn secrets(state: &StateDir) -> Vec<Finding> {
     if !open.is_empty() {
         return vec![problem(
             area,
-            "others on this machine can read the state folder or the token",
+            "others on this machine can read the state folder or secrets in it",
             open,
-            "Close them as said. If somebody may have read the token: stop the coordinator, delete it, start it again (it makes \
-             a new one), and give that to the workers elsewhere.",
+            "Close them as said. If somebody may have read a token: stop the coordinator, delete the file, start it again (it \
+             makes a new one), and copy that to where the old one was. For a key, `cnxd tls init` (or client) makes a new one.",
         )];
     }
     match missing.is_empty() {
-        true => vec![well(area, "the state folder and the token are their owner's only")],
+        true => vec![well(area, "the state folder, tokens and keys are their owner's only")],
         false => vec![skipped(area, format!("not looked at: {}", missing.join("; ")))],
     }
 }

@@ -6,6 +6,7 @@ use tonic::{Response, Status};
 
 use cnx_proto::v1::{Change, ChangeReply, PauseRequest, PriorityRequest, SelectRequest};
 
+use super::chosen;
 use super::error::finished;
 use crate::coordinator::Coordinator;
 use crate::store::{Changed, Retry};
@@ -14,6 +15,7 @@ type Reply = Result<Response<ChangeReply>, Status>;
 
 /// Cancels what waits, and tells workers to stop what runs.
 pub async fn cancel(coordinator: Arc<Coordinator>, request: SelectRequest) -> Reply {
+    chosen(&request.selectors)?;
     finished(async move {
         let selection = coordinator.store.select(&request.selectors).await?;
         let done = coordinator.store.cancel(&selection, coordinator.chance.now()).await?;
@@ -24,6 +26,9 @@ pub async fn cancel(coordinator: Arc<Coordinator>, request: SelectRequest) -> Re
 
 /// Queues anew what failed or was cancelled.
 pub async fn retry(coordinator: Arc<Coordinator>, request: SelectRequest) -> Reply {
+    if !request.all_failed {
+        chosen(&request.selectors)?;
+    }
     finished(async move {
         let what = match request.all_failed {
             true => Retry::AllFailed,
@@ -37,6 +42,9 @@ pub async fn retry(coordinator: Arc<Coordinator>, request: SelectRequest) -> Rep
 
 /// Pauses experiments, or the whole queue.
 pub async fn pause(coordinator: Arc<Coordinator>, request: PauseRequest) -> Reply {
+    if !request.queue {
+        chosen(&request.selectors)?;
+    }
     finished(async move {
         if request.queue {
             return hold_queue(&coordinator, true).await;
@@ -50,6 +58,9 @@ pub async fn pause(coordinator: Arc<Coordinator>, request: PauseRequest) -> Repl
 
 /// Resumes experiments, or the whole queue.
 pub async fn resume(coordinator: Arc<Coordinator>, request: PauseRequest) -> Reply {
+    if !request.queue {
+        chosen(&request.selectors)?;
+    }
     finished(async move {
         if request.queue {
             return hold_queue(&coordinator, false).await;
@@ -63,6 +74,7 @@ pub async fn resume(coordinator: Arc<Coordinator>, request: PauseRequest) -> Rep
 
 /// Changes the priority of what waits.
 pub async fn set_priority(coordinator: Arc<Coordinator>, request: PriorityRequest) -> Reply {
+    chosen(&request.selectors)?;
     finished(async move {
         let selection = coordinator.store.select(&request.selectors).await?;
         let done =

@@ -12,7 +12,7 @@ use cnx_proto::v1::{
     SelectRequest, StatusReply, StatusRequest, SubmitReply, SubmitRequest,
 };
 
-use super::{change, doctor, encode, follow, page, submit};
+use super::{change, doctor, encode, follow, page, selectors, submit};
 use crate::coordinator::{Coordinator, millis};
 use crate::store::{Part, Selection};
 
@@ -42,6 +42,7 @@ impl Experiments for Service {
     }
 
     async fn status(&self, request: Request<StatusRequest>) -> Reply<StatusReply> {
+        selectors(&request.get_ref().selectors)?;
         Ok(Response::new(encode::status(&self.coordinator, request.get_ref()).await?))
     }
 
@@ -49,6 +50,7 @@ impl Experiments for Service {
 
     async fn watch(&self, request: Request<StatusRequest>) -> Reply<Self::WatchStream> {
         let request = request.into_inner();
+        selectors(&request.selectors)?;
         // Told now rather than in the stream, if the selection names nothing.
         self.coordinator.store.select(&request.selectors).await?;
         Ok(Response::new(follow::status(Arc::clone(&self.coordinator), request)))
@@ -56,6 +58,7 @@ impl Experiments for Service {
 
     async fn describe(&self, request: Request<DescribeRequest>) -> Reply<ExperimentDetail> {
         let store = &self.coordinator.store;
+        selectors(std::slice::from_ref(&request.get_ref().selector))?;
         let id = store.select_one(&request.get_ref().selector).await?;
         let records = store.records(id).await?;
         let mut experiment = store.status(&Selection::Ids(vec![id]), 0).await?.pop();
@@ -79,6 +82,7 @@ impl Experiments for Service {
 
     async fn logs(&self, request: Request<LogsRequest>) -> Reply<Self::LogsStream> {
         let request = request.get_ref();
+        selectors(std::slice::from_ref(&request.selector))?;
         let id = self.coordinator.store.select_one(&request.selector).await?;
         let after = self.coordinator.store.log_tail(id, request.tail).await?;
         Ok(Response::new(follow::logs(Arc::clone(&self.coordinator), id, after, request.follow)))
@@ -106,6 +110,7 @@ impl Experiments for Service {
 
     async fn results(&self, request: Request<ResultsRequest>) -> Reply<ResultsReply> {
         let (store, request) = (&self.coordinator.store, request.get_ref());
+        selectors(&request.selectors)?;
         let selection = store.select(&request.selectors).await?;
         let part = Part::After(request.after);
         let mut page = store.page(&selection, part, 0).await?;

@@ -14,6 +14,12 @@ use crate::store::{NewExperiment, Selection, Submission};
 /// Experiments in one submission: they are held in memory until all of them are there.
 const MAX_EXPERIMENTS: usize = 200_000;
 
+/// A spec in JSON, in bytes; the longest of those in configs/ has 1,200.
+const MAX_SPEC_BYTES: usize = 64 << 10;
+
+/// All specs of one submission, in bytes: they are held in memory until all of them are there.
+const MAX_SUBMISSION_BYTES: usize = 512 << 20;
+
 /// Problems told; the rest is like them.
 const MAX_PROBLEMS: usize = 1000;
 
@@ -56,6 +62,7 @@ struct Checked {
     submission: Option<Submission>,
     after: Vec<String>,
     count: usize,
+    bytes: usize,
     problems: Vec<String>,
 }
 
@@ -69,6 +76,14 @@ impl Checked {
                  more; split it into several sweeps"
             )));
         }
+        self.bytes += part.experiments.iter().map(|new| new.spec_json.len()).sum::<usize>();
+        if self.bytes > MAX_SUBMISSION_BYTES {
+            return Err(Status::invalid_argument(format!(
+                "nothing was queued: a submission holds at most {} MiB of specs; split it into several sweeps",
+                MAX_SUBMISSION_BYTES >> 20
+            )));
+        }
+        super::selectors(&part.after)?;
         let checked = tokio::task::spawn_blocking(move || {
             self.check(&part);
             self
@@ -92,7 +107,7 @@ impl Checked {
         });
         for new in &part.experiments {
             self.count += 1;
-            match Spec::from_json(&new.spec_json) {
+            match read(&new.spec_json) {
                 Ok(spec) if self.problems.is_empty() => {
                     submission.experiments.push(NewExperiment::from(&spec))
                 }
@@ -124,4 +139,11 @@ impl Checked {
         }
         Err(Status::invalid_argument(error::list("nothing was queued:", &self.problems)))
     }
+}
+
+fn read(spec_json: &str) -> Result<Spec, String> {
+    if spec_json.len() > MAX_SPEC_BYTES {
+        return Err(format!("a spec has at most {MAX_SPEC_BYTES} bytes, found {}", spec_json.len()));
+    }
+    Spec::from_json(spec_json)
 }

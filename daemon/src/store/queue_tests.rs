@@ -85,7 +85,7 @@ impl Fixture {
         let lease = self.lease_on(experiment, "w").await.lease;
         let outcome = Outcome { kind: outcome::Kind::Succeeded.into(), ..Outcome::default() };
         let report = Report { lease: Some(lease), sequence: 1, at_ms: 1, body: Some(Body::Outcome(outcome)) };
-        self.store.report(&[report], at(2000)).await.unwrap();
+        self.store.report("w", vec![report], at(2000)).await.unwrap();
     }
 
     async fn state(&self, id: u64) -> State {

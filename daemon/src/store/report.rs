@@ -26,29 +26,30 @@ pub enum Verdict {
 const MAX_LINE_BYTES: usize = 16 << 10;
 
 impl Store {
-    /// Applies durable reports, in their order, in one transaction.
+    /// Applies durable reports of a worker, in their order, in one transaction.
     ///
     /// # Errors
     /// When the database cannot be written; then none of them counts.
-    pub async fn report(&self, reports: &[Report], now: Now) -> Result<Vec<Verdict>> {
-        let reports = reports.to_vec();
-        self.write(move |tx| reports.iter().map(|report| apply(tx, report, now)).collect()).await
+    pub async fn report(&self, worker: &str, reports: Vec<Report>, now: Now) -> Result<Vec<Verdict>> {
+        let worker = worker.to_owned();
+        self.write(move |tx| reports.iter().map(|report| apply(tx, &worker, report, now)).collect()).await
     }
 }
 
-fn apply(tx: &Tx<'_>, report: &Report, now: Now) -> Result<Verdict> {
+fn apply(tx: &Tx<'_>, worker: &str, report: &Report, now: Now) -> Result<Verdict> {
     let refused = |why: &str| Ok(Verdict::Refused(why.to_owned()));
     let (Some(lease), Some(body)) = (&report.lease, &report.body) else {
         return refused("a report needs a lease and a body");
     };
-    // The fence and the sequence in one guarded statement: no row changed, no right (or told before).
+    // The fence, the holder and the sequence in one guarded statement: no row changed, no right (or told before).
     let fence = tx.execute(
         "UPDATE attempts SET last_sequence = ?4
-         WHERE experiment = ?1 AND attempt = ?2 AND token = ?3 AND ended_at_ms IS NULL AND last_sequence < ?4",
-        params![sql(lease.experiment), lease.attempt, lease.token, sql(report.sequence)],
+         WHERE experiment = ?1 AND attempt = ?2 AND token = ?3 AND ended_at_ms IS NULL AND last_sequence < ?4
+         AND worker = ?5",
+        params![sql(lease.experiment), lease.attempt, lease.token, sql(report.sequence), worker],
     )?;
     if fence == 0 {
-        return told_before_or_stale(tx, lease, report.sequence);
+        return told_before_or_stale(tx, worker, lease, report.sequence);
     }
     match body {
         Body::Started(started) => record_start(tx, lease, started, now)?,
@@ -104,10 +105,10 @@ fn record_outcome(tx: &Tx<'_>, lease: &Lease, outcome: &Outcome, now: Now) -> Re
     }
 }
 
-fn told_before_or_stale(tx: &Tx<'_>, lease: &Lease, sequence: u64) -> Result<Verdict> {
+fn told_before_or_stale(tx: &Tx<'_>, worker: &str, lease: &Lease, sequence: u64) -> Result<Verdict> {
     let found: Option<(i64, String)> = tx.first(
-        "SELECT last_sequence, outcome FROM attempts WHERE experiment = ? AND attempt = ? AND token = ?",
-        params![sql(lease.experiment), lease.attempt, lease.token],
+        "SELECT last_sequence, outcome FROM attempts WHERE experiment = ? AND attempt = ? AND token = ? AND worker = ?",
+        params![sql(lease.experiment), lease.attempt, lease.token, worker],
     )?;
     Ok(match found {
         Some((last, _)) if sql(sequence) <= last => Verdict::Accepted { ended: false },
@@ -116,7 +117,7 @@ fn told_before_or_stale(tx: &Tx<'_>, lease: &Lease, sequence: u64) -> Result<Ver
             lease.attempt, lease.experiment
         )),
         None => Verdict::Refused(format!(
-            "no such lease of experiment {}, attempt {}",
+            "worker {worker} has no such lease of experiment {}, attempt {}",
             lease.experiment, lease.attempt
         )),
     })

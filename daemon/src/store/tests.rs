@@ -41,7 +41,7 @@ impl Fixture {
 
     async fn report(&self, lease: &Lease, sequence: u64, body: Body) -> Verdict {
         let report = Report { lease: Some(lease.clone()), sequence, at_ms: 5, body: Some(body) };
-        self.store.report(&[report], at(10)).await.unwrap().pop().unwrap()
+        self.store.report("w", vec![report], at(10)).await.unwrap().pop().unwrap()
     }
 
     /// Ready for a worker without a GPU.

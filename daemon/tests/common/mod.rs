@@ -13,8 +13,10 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 
+use cnx_access::Role;
 use cnx_daemon::config::Config;
 use cnx_daemon::folder::Folder;
+use cnx_daemon::rpc::gate::Limits;
 use cnx_proto::Spec;
 use cnx_proto::dashed::Dashed;
 use cnx_proto::spec::{Arch, Dataset};
@@ -46,6 +48,8 @@ pub struct Daemon {
     pub config: Config,
     pub channel: Channel,
     pub token: String,
+    pub worker_token: String,
+    pub channel_address: String,
     shutdown: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
 }
@@ -57,20 +61,51 @@ impl Daemon {
 
     /// Workers that are played say nothing of themselves for a long time, and are not suspect for that.
     pub async fn with_ttl(dir: &std::path::Path, lease_ttl: Duration) -> Daemon {
-        Daemon::with(dir, lease_ttl, Duration::from_secs(60)).await
+        Daemon::with(dir, |config| config.lease_ttl = lease_ttl).await
     }
 
-    pub async fn with(dir: &std::path::Path, lease_ttl: Duration, heartbeat: Duration) -> Daemon {
+    /// One whose settings differ.
+    pub async fn with(dir: &std::path::Path, change: impl FnOnce(&mut Config)) -> Daemon {
         let state = StateDir::locate(Some(dir), |_| None).unwrap();
         let folder = Folder::claim(&state).unwrap();
-        let token = folder.token().to_owned();
-        let config = Config { state, lease_ttl, heartbeat, artifacts_url: "file:///artifacts".into() };
+        let token = folder.secret(Role::Person).reveal().to_owned();
+        let worker_token = folder.secret(Role::Worker).reveal().to_owned();
+        let mut config = Config {
+            state,
+            lease_ttl: Duration::from_secs(300),
+            heartbeat: Duration::from_secs(60),
+            artifacts_url: "file:///artifacts".into(),
+            tls: None,
+            advertise: None,
+            limits: Limits::default(),
+        };
+        change(&mut config);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(cnx_daemon::run(listener, folder, config.clone(), shutdown.clone()));
+        let channel_address = url.trim_start_matches("http://").to_owned();
         let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
-        Daemon { config, channel, token, shutdown, running }
+        Daemon { config, channel, token, worker_token, channel_address, shutdown, running }
+    }
+
+    /// A caller of one that runs as a program of its own, on this state folder.
+    pub async fn of_running(dir: &std::path::Path) -> Daemon {
+        let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap().trim().to_owned();
+        let url = read("endpoint");
+        let channel = Channel::from_shared(url.clone()).unwrap().connect().await.unwrap();
+        let dir = dir.to_str().unwrap();
+        let arguments =
+            <cnx_daemon::config::Arguments as clap::Parser>::try_parse_from(["cnxd", "--state", dir]);
+        Daemon {
+            config: arguments.unwrap().config().unwrap(),
+            channel,
+            token: read("token"),
+            worker_token: read("worker-token"),
+            channel_address: url.trim_start_matches("http://").to_owned(),
+            shutdown: CancellationToken::new(),
+            running: tokio::spawn(async { Ok(()) }),
+        }
     }
 
     /// Stops it in order.
@@ -147,7 +182,7 @@ impl Daemon {
         let held = hello.held.clone();
         let (out, messages) = mpsc::channel(64);
         out.send(FromWorker { message: Some(from_worker::Message::Hello(hello)) }).await.unwrap();
-        let mut client = WorkersClient::with_interceptor(self.channel.clone(), auth(&self.token));
+        let mut client = WorkersClient::with_interceptor(self.channel.clone(), auth(&self.worker_token));
         let inbound = client.attach(ReceiverStream::new(messages)).await.unwrap().into_inner();
         let mut worker = Worker { out, inbound, early: VecDeque::new(), welcome: Welcome::default() };
         match worker.next().await {

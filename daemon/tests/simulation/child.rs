@@ -81,7 +81,7 @@ impl World {
         let number = self.ledger.children;
         let started = Started {
             resumed_at_epoch: resumed_at,
-            resumed_from: "a checkpoint".into(),
+            resumed_from: "experiments/1/checkpoint-0001-a1.safetensors".into(),
             ..Started::default()
         };
         let mut said = vec![Body::Started(started)];

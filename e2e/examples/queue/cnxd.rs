@@ -56,9 +56,9 @@ impl Cnxd {
         &self.state
     }
 
-    /// A new connection and the token for it.
+    /// A new connection and the token for it, of a worker.
     pub async fn connect(&self) -> (Channel, Auth) {
-        connect(&self.state).await.expect("cnxd answers")
+        connect(&self.state, "worker-token").await.expect("cnxd answers")
     }
 
     pub async fn people(&self) -> People {
@@ -135,9 +135,9 @@ async fn spawn(state: &Path) -> (Child, Duration) {
     (child, started.elapsed())
 }
 
-async fn connect(state: &Path) -> Option<(Channel, Auth)> {
+async fn connect(state: &Path, token: &str) -> Option<(Channel, Auth)> {
     let url = fs::read_to_string(state.join("endpoint")).ok()?;
-    let token = fs::read_to_string(state.join("token")).ok()?;
+    let token = fs::read_to_string(state.join(token)).ok()?;
     let endpoint = Endpoint::from_shared(url.trim().to_owned()).ok()?.tcp_nodelay(true);
     let bearer: tonic::metadata::MetadataValue<_> = format!("Bearer {}", token.trim()).parse().ok()?;
     let auth: Auth = Box::new(move |mut request| {
@@ -148,7 +148,7 @@ async fn connect(state: &Path) -> Option<(Channel, Auth)> {
 }
 
 async fn people(state: &Path) -> Option<People> {
-    let (channel, auth) = connect(state).await?;
+    let (channel, auth) = connect(state, "token").await?;
     let people = ExperimentsClient::with_interceptor(channel, auth);
     Some(people.max_decoding_message_size(MAX_MESSAGE_BYTES).max_encoding_message_size(MAX_MESSAGE_BYTES))
 }

@@ -1,19 +1,19 @@
 //! One connection to the coordinator: find it, say Hello, hear its welcome; and when to try again.
 
 use std::error::Error as _;
-use std::fs;
 use std::time::Duration;
 
+use cnx_access::explain::{self, chain};
+use cnx_access::{AccessError, Place, Role, Trust};
+use cnx_proto::escape::printable;
 use cnx_proto::lease_clock::SinceBoot;
-use cnx_proto::state_dir::{AUTHORIZATION, MAX_MESSAGE_BYTES};
+use cnx_proto::state_dir::{AUTHORIZATION, MAX_ORDER_BYTES, MAX_WORKER_MESSAGE_BYTES};
 use cnx_proto::v1::from_worker::Message;
 use cnx_proto::v1::workers_client::WorkersClient;
 use cnx_proto::v1::{FromWorker, Hello, Lease, ToWorker, Welcome, to_worker};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::metadata::MetadataValue;
-use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status, Streaming};
 
 use super::boot_clock;
@@ -30,6 +30,8 @@ const QUEUE: usize = 64;
 pub struct Connection {
     /// Where the coordinator is.
     pub url: String,
+    /// It is another machine's, or may serve others: what it assigns reads only below this worker's roots.
+    pub confined: bool,
     /// For reports. Waits when the coordinator is slow.
     pub reports: mpsc::Sender<FromWorker>,
     /// For heartbeats, which reports never hold up.
@@ -47,7 +49,7 @@ pub struct Connection {
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// The token is wrong.
+    /// The token is wrong, or the certificate cannot be trusted: asking again does not help.
     #[error("{0}")]
     Refused(String),
     /// Anything that may be better later.
@@ -62,23 +64,31 @@ use AttachError::{Refused, Unreachable};
 /// # Errors
 /// When no coordinator can be reached, or it does not want us.
 pub async fn attach(config: &Config, held: Vec<Lease>) -> Result<Connection, AttachError> {
-    let url = find(config)?;
-    let token_file = config.state.token();
-    let token = fs::read_to_string(&token_file)
-        .map_err(|error| Unreachable(format!("no token at {}: {error}", token_file.display())))?;
+    let place = Place::find(config.server.as_deref(), Some(&config.state))?;
+    let trust = Trust::find(&config.tls, Some(&config.state))?;
+    let token = Role::Worker.token(Some(&config.state))?;
+    if let Some(mended) = &token.mended {
+        tracing::warn!("{mended}");
+    }
+    let bearer =
+        token.secret.bearer().ok_or_else(|| Refused(format!("{} does not hold a token", token.from)))?;
+    let url = place.url().to_owned();
     let hello_at = boot_clock::now();
-    let unreachable = |error: tonic::transport::Error| Unreachable(format!("{url}: {}", chain(&error)));
-    let endpoint = Endpoint::from_shared(url.clone())
-        .map_err(unreachable)?
+    let endpoint = trust
+        .endpoint(&place)?
         .connect_timeout(STEP_TIMEOUT)
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20))
         .keep_alive_while_idle(true);
-    let channel = endpoint.connect().await.map_err(unreachable)?;
+    let connected = endpoint.connect().await;
+    let channel = connected.map_err(|error| match explain::tls(&error, &place, &trust) {
+        Some(why) => Refused(format!("the coordinator at {} {why}", place.shown())),
+        None => Unreachable(format!("{url}: {}", chain(&error))),
+    })?;
     let mut client = WorkersClient::new(channel)
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        .max_decoding_message_size(MAX_ORDER_BYTES)
+        .max_encoding_message_size(MAX_WORKER_MESSAGE_BYTES);
 
     let (reports, outbound) = mpsc::channel(QUEUE);
     let (heartbeats, beats) = mpsc::channel(4);
@@ -86,25 +96,29 @@ pub async fn attach(config: &Config, held: Vec<Lease>) -> Result<Connection, Att
     let outbound =
         tokio_stream::once(hello).chain(ReceiverStream::new(beats).merge(ReceiverStream::new(outbound)));
     let mut request = Request::new(outbound);
-    let bearer = MetadataValue::try_from(format!("Bearer {}", token.trim()))
-        .map_err(|_| Refused(format!("{} does not hold a token", token_file.display())))?;
     request.metadata_mut().insert(AUTHORIZATION, bearer);
 
     let silent = |_| Unreachable(format!("{url} did not answer within {STEP_TIMEOUT:?}"));
-    let said = |status: Status| match status.code() {
-        Code::Unauthenticated => Refused(format!(
-            "the coordinator at {url} refused the token in {}: {}",
-            token_file.display(),
-            status.message()
-        )),
-        _ => Unreachable(format!("{url}: {}", explain(&status))),
+    let said = |status: Status| {
+        if let Some(why) = status.source().and_then(|cause| explain::tls(cause, &place, &trust)) {
+            return Refused(format!("the coordinator at {} {why}", place.shown()));
+        }
+        match status.code() {
+            Code::Unauthenticated | Code::PermissionDenied => Refused(format!(
+                "the coordinator at {url} refused the token from {}: {}",
+                token.from,
+                one_line(status.message())
+            )),
+            _ => Unreachable(format!("{url}: {}", explain(&status))),
+        }
     };
     let response = tokio::time::timeout(STEP_TIMEOUT, client.attach(request)).await.map_err(silent)?;
     let mut inbound = response.map_err(said)?.into_inner();
     let first = tokio::time::timeout(STEP_TIMEOUT, inbound.message()).await.map_err(silent)?;
     match first.map_err(said)?.and_then(|first| first.message) {
         Some(to_worker::Message::Welcome(welcome)) => {
-            Ok(Connection { url, reports, heartbeats, inbound, welcome, held, hello_at })
+            let confined = place.secure;
+            Ok(Connection { url, confined, reports, heartbeats, inbound, welcome, held, hello_at })
         }
         _ => Err(Unreachable(format!(
             "{url} answered Hello with something else than Welcome; is its version ours?"
@@ -112,16 +126,15 @@ pub async fn attach(config: &Config, held: Vec<Lease>) -> Result<Connection, Att
     }
 }
 
-/// Where the coordinator is now: it may come back on another port.
-fn find(config: &Config) -> Result<String, AttachError> {
-    if let Some(url) = &config.server {
-        return Ok(url.clone());
+impl From<AccessError> for AttachError {
+    fn from(error: AccessError) -> AttachError {
+        match error {
+            AccessError::Usage(_) | AccessError::Certificate(_) => Refused(error.to_string()),
+            // It may come back, on another port too.
+            AccessError::Nowhere(_) => Unreachable(format!("{error} (`cnx up` starts one)")),
+            AccessError::Token(_) | AccessError::File(_) => Unreachable(error.to_string()),
+        }
     }
-    let file = config.state.endpoint();
-    let url = fs::read_to_string(&file).map_err(|error| {
-        Unreachable(format!("no coordinator: {}: {error} (`cnx up` starts one)", file.display()))
-    })?;
-    Ok(url.trim().to_owned())
 }
 
 fn hello(config: &Config, held: Vec<Lease>) -> Hello {
@@ -137,6 +150,11 @@ fn hello(config: &Config, held: Vec<Lease>) -> Hello {
     }
 }
 
+/// What the coordinator said, as one line of our log can hold it.
+fn one_line(said: &str) -> String {
+    printable(said).into_owned()
+}
+
 /// What a stream's end means, in words.
 pub fn explain(status: &Status) -> String {
     match status.code() {
@@ -145,23 +163,9 @@ pub fn explain(status: &Status) -> String {
             let source = status.source().map(chain).unwrap_or_default();
             format!("the connection broke ({})", source.rsplit(": ").next().unwrap_or_default())
         }
-        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Aborted => status.message().to_owned(),
-        code => format!("{}: {}", code.description(), status.message()),
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Aborted => one_line(status.message()),
+        code => format!("{}: {}", code.description(), one_line(status.message())),
     }
-}
-
-/// An error and its causes on one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 /// Waits between attempts that double from 50 ms to 5 s, each shortened by up to a half at random: many workers do

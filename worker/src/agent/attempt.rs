@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use cnx_proto::lease_clock::Holds;
@@ -51,6 +52,8 @@ pub struct Room {
     pub slots: Arc<Semaphore>,
     /// The way to the coordinator.
     pub link: watch::Receiver<Link>,
+    /// Whether the coordinator that assigned last may serve other machines too.
+    pub confined: Arc<AtomicBool>,
     /// Woken when a child is gone.
     pub changed: Arc<Notify>,
 }
@@ -161,7 +164,8 @@ impl Attempt {
 
     async fn start(&mut self, assign: Assign) {
         let name = self.name();
-        match self.room.spawner.spawn(&self.room.config.child_command(), &assign, self.holds.clone()).await {
+        let command = self.room.config.child_command(self.room.confined.load(Ordering::Relaxed));
+        match self.room.spawner.spawn(&command, &assign, self.holds.clone()).await {
             Ok(child) => {
                 tracing::info!("{name}: started as process {}", child.pid());
                 self.child = Some(child);

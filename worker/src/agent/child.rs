@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use cnx_access::Role;
 use cnx_proto::lease_clock::Holds;
 use cnx_proto::v1::{Assign, Hold, Report};
 use prost::Message;
@@ -98,6 +99,9 @@ impl Spawner {
         let mut command = Command::new(program);
         command
             .args(arguments)
+            // What trains has nothing to say to the coordinator by itself.
+            .env_remove(Role::Worker.variable())
+            .env_remove(Role::Person.variable())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -5,17 +5,22 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use cnx_access::TlsArgs;
 use cnx_proto::state_dir::StateDir;
 
 /// `cnx-worker agent`: attach to a coordinator and run what it assigns.
 #[derive(Debug, Clone, Args)]
 pub struct AgentArgs {
-    /// The state folder: where the coordinator's address and token are found, and unacknowledged reports are kept
+    /// The state folder: where the coordinator's address, the worker-token (else $CNX_WORKER_TOKEN) and certificates are
+    /// found, and unacknowledged reports are kept
     #[arg(long, value_name = "DIR", env = "CNX_STATE")]
     pub state: Option<PathBuf>,
     /// The coordinator's URL [default: what the coordinator wrote into the state folder]
     #[arg(long, value_name = "URL", env = "CNX_SERVER")]
     pub server: Option<String>,
+    /// Whom to trust, and what to show.
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// This worker's name, unique in the pool [default: host name and device]
     #[arg(long)]
     pub name: Option<String>,
@@ -41,6 +46,10 @@ pub struct AgentArgs {
     /// there is one anyway
     #[arg(long, value_name = "DURATION", value_parser = crate::commands::duration)]
     pub checkpoint_every: Option<Duration>,
+    /// Experiments may read below this folder (data.root, run.from), besides --data and the artifacts, and nowhere else;
+    /// may be repeated [default: all that this user can read where the coordinator serves this machine only, else nothing more]
+    #[arg(long = "allow-path", value_name = "DIR")]
+    pub allow_paths: Vec<PathBuf>,
 }
 
 fn device(text: &str) -> Result<String, String> {
@@ -78,6 +87,8 @@ pub struct Config {
     pub state: StateDir,
     /// The coordinator's URL; `None`: as the state folder says at each attempt.
     pub server: Option<String>,
+    /// Whom to trust, and what to show.
+    pub tls: TlsArgs,
     /// This worker's name.
     pub name: String,
     /// This machine's name.
@@ -98,6 +109,8 @@ pub struct Config {
     pub data: Option<PathBuf>,
     /// Between two checkpoints in the middle of an epoch; `None`: the child's default.
     pub checkpoint_every: Option<Duration>,
+    /// Folders that experiments may read besides the data and the artifacts; none: it depends on the coordinator.
+    pub allow_paths: Vec<PathBuf>,
     /// The program of the child and the arguments before `--device …`.
     pub child: Vec<OsString>,
     /// Between asking a child to stop and killing it.
@@ -115,8 +128,9 @@ impl Config {
         self.folder().join("spool")
     }
 
-    /// The child's whole command line.
-    pub fn child_command(&self) -> Vec<OsString> {
+    /// The child's whole command line. `confined`: who submits experiments may be on another machine, so that they read only
+    /// what was allowed here.
+    pub fn child_command(&self, confined: bool) -> Vec<OsString> {
         let mut command = self.child.clone();
         command.extend(["--device".into(), (&self.device).into()]);
         command.extend(["--threads".into(), self.threads.to_string().into()]);
@@ -126,6 +140,12 @@ impl Config {
         if let Some(every) = self.checkpoint_every {
             let every = humantime::format_duration(every).to_string();
             command.extend(["--checkpoint-every".into(), every.into()]);
+        }
+        if confined || !self.allow_paths.is_empty() {
+            command.push("--confined".into());
+        }
+        for path in &self.allow_paths {
+            command.extend(["--allow-path".into(), path.into()]);
         }
         command
     }

@@ -13,7 +13,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -162,6 +162,15 @@ fn labels(mut labels: Vec<String>) -> anyhow::Result<Vec<String>> {
     Ok(labels)
 }
 
+/// The folders that experiments may read: with their links resolved, so that a mistyped one is told now.
+fn allowed(folders: Vec<PathBuf>) -> anyhow::Result<Vec<PathBuf>> {
+    let resolved = |folder: PathBuf| {
+        let found = fs::canonicalize(&folder);
+        found.with_context(|| format!("--allow-path {}: there is no such folder", folder.display()))
+    };
+    folders.into_iter().map(resolved).collect()
+}
+
 /// Decides what the flags left open.
 fn settle(args: AgentArgs) -> anyhow::Result<Config> {
     let state =
@@ -179,7 +188,9 @@ fn settle(args: AgentArgs) -> anyhow::Result<Config> {
         slots: args.slots,
         labels: labels(args.labels)?,
         memory_gib: args.memory.unwrap_or_else(config::machine_memory_gib),
-        server: args.server,
+        server: args.server.filter(|server| !server.is_empty()),
+        tls: args.tls,
+        allow_paths: allowed(args.allow_paths)?,
         data: args.data,
         checkpoint_every: args.checkpoint_every,
         state,

@@ -5,8 +5,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use cnx_proto::escape::printable;
 use cnx_proto::lease_clock::{Holds, LeaseClock};
 use cnx_proto::v1::from_worker::Message as Say;
 use cnx_proto::v1::to_worker::Message as Heard;
@@ -74,6 +76,8 @@ impl Supervisor {
             spawner: Spawner::start()?,
             slots: Arc::new(Semaphore::new(config.slots as usize)),
             link: linked,
+            // Until a coordinator is known to be of this machine only.
+            confined: Arc::new(AtomicBool::new(true)),
             changed: Arc::new(Notify::new()),
             config: Arc::new(config),
         };
@@ -210,6 +214,7 @@ impl Supervisor {
         for lease in &welcome.stale {
             self.stale(lease, "the coordinator gave it to another attempt, or does not know it").await;
         }
+        self.room.confined.store(connection.confined, Ordering::Relaxed);
         self.link.send_replace(Some(connection.reports.clone()));
         let stale = welcome.stale.len();
         tracing::info!(
@@ -245,6 +250,7 @@ impl Supervisor {
                 if accepted {
                     self.tell(&lease, Command::Acknowledged(sequence)).await;
                 } else {
+                    let reason = printable(&reason);
                     self.stale(&lease, &format!("report {sequence} was refused: {reason}")).await;
                 }
             }

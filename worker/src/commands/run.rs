@@ -12,8 +12,10 @@ use prost::Message;
 use url::Url;
 
 use super::{DeviceArguments, read_text};
+use crate::data;
 use crate::failure::{Failure, Result};
 use crate::frame;
+use crate::paths::Paths;
 use crate::pipeline::{Surroundings, attempt, refuse};
 use crate::reporter::{Reporter, Sink, frames};
 use crate::stop::Stop;
@@ -36,6 +38,12 @@ pub struct RunArguments {
     /// stopped there is one anyway
     #[arg(long, value_name = "DURATION", default_value = CHECKPOINT_EVERY, value_parser = duration)]
     checkpoint_every: Duration,
+    /// Read only below the datasets, the artifacts, and what --allow-path names
+    #[arg(long)]
+    confined: bool,
+    /// With --confined: a folder that may be read too
+    #[arg(long = "allow-path", value_name = "DIR", requires = "confined")]
+    allow_paths: Vec<PathBuf>,
     /// By hand, without an agent: the spec in JSON, or - for standard input
     #[arg(long, value_name = "FILE", requires = "out")]
     spec: Option<PathBuf>,
@@ -47,6 +55,18 @@ pub struct RunArguments {
 /// A duration, as people write it.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|e| format!("{e}; expected e.g. 90s, 5m, 1h"))
+}
+
+impl RunArguments {
+    /// Which files a spec may name.
+    fn paths(&self) -> Paths {
+        if !self.confined {
+            return Paths::default();
+        }
+        let mut roots = self.allow_paths.clone();
+        roots.extend(data::folder(self.data.as_deref()));
+        Paths::below(roots)
+    }
 }
 
 /// Runs one attempt.
@@ -68,8 +88,13 @@ pub fn run(arguments: &RunArguments) -> Result<()> {
     let mut reporter = Reporter::new(sink, stop.clone());
     let outcome = match arguments.device.resolve() {
         Ok((device, threads)) => {
-            let checkpoint_every = arguments.checkpoint_every;
-            let here = Surroundings { device, threads, data: arguments.data.clone(), checkpoint_every };
+            let here = Surroundings {
+                device,
+                threads,
+                data: arguments.data.clone(),
+                paths: arguments.paths(),
+                checkpoint_every: arguments.checkpoint_every,
+            };
             attempt(&assign, &here, &mut reporter, &stop)?
         }
         Err(failure) => refuse(failure, &mut reporter)?,

@@ -92,14 +92,17 @@ pub fn load_test(spec: &Spec, folder: Option<&Path>) -> Result<Data> {
     load(&spec, folder)
 }
 
-/// `data.root` of the spec, else the worker's folder, else `$CNX_DATA`, else `~/.cache/cnx`.
+/// `data.root` of the spec, else the worker's folder.
 fn root(spec: &Spec, folder: Option<&Path>) -> Result<PathBuf> {
+    let root = spec.data.root.clone().or_else(|| self::folder(folder));
+    root.ok_or_else(|| Failure::data("no data folder: set data.root, give --data DIR, or set CNX_DATA"))
+}
+
+/// Where this worker keeps datasets: the folder that was named, else `$CNX_DATA`, else `~/.cache/cnx`.
+pub fn folder(named: Option<&Path>) -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    spec.data
-        .root
-        .clone()
-        .or_else(|| folder.map(Path::to_path_buf))
+    named
+        .map(Path::to_path_buf)
         .or_else(|| variable("CNX_DATA"))
         .or_else(|| variable("HOME").map(|home| home.join(".cache/cnx")))
-        .ok_or_else(|| Failure::data("no data folder: set data.root, give --data DIR, or set CNX_DATA"))
 }

@@ -80,7 +80,7 @@ impl Coordinator {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         fs::create_dir_all(state.path()).expect("a folder");
-        fs::write(state.token(), format!("{TOKEN}\n")).expect("a token");
+        fs::write(state.worker_token(), format!("{TOKEN}\n")).expect("a token");
         fs::write(state.endpoint(), format!("http://{address}\n")).expect("an endpoint");
         let (found, sessions) = mpsc::channel(8);
         let service = tonic::transport::Server::builder().add_service(WorkersServer::new(Service(found)));

@@ -180,9 +180,9 @@ async fn a_later_attempt_replaces_an_earlier_one() {
 async fn a_wrong_token_at_the_first_attach_ends_the_agent() {
     let world = World::new();
     let _coordinator = Coordinator::start(&world.state).await;
-    fs::write(world.state.token(), format!("not {TOKEN}")).expect("written");
+    fs::write(world.state.worker_token(), format!("not {TOKEN}")).expect("written");
     let error = world.agent("exit 1").end().await.expect_err("refused").to_string();
-    assert!(error.contains(&world.state.token().display().to_string()), "{error}");
+    assert!(error.contains(&world.state.worker_token().display().to_string()), "{error}");
 }
 
 #[tokio::test]
@@ -193,4 +193,19 @@ async fn a_second_agent_of_the_same_name_is_refused() {
     coordinator.welcomed().await;
     let error = world.agent("exit 1").end().await.expect_err("refused").to_string();
     assert!(error.contains("a worker named tester runs already"), "{error}");
+}
+
+#[test]
+fn a_child_reads_only_what_is_allowed_unless_the_coordinator_is_this_machines_own() {
+    let world = World::new();
+    let said = |config: &cnx_worker::agent::Config, confined: bool| {
+        let command = config.child_command(confined);
+        command.iter().map(|part| part.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+    };
+    let free = world.config("exit");
+    assert!(!said(&free, false).contains("--confined"));
+    assert!(said(&free, true).ends_with("--data /data --confined"));
+    // Who allows some folders means no others, here too.
+    let allowing = cnx_worker::agent::Config { allow_paths: vec!["/models".into()], ..free };
+    assert!(said(&allowing, false).ends_with("--confined --allow-path /models"));
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cnx_access::TlsArgs;
 use cnx_proto::state_dir::StateDir;
 use cnx_proto::v1::outcome::Kind;
 use cnx_proto::v1::{
@@ -83,6 +84,8 @@ impl World {
         Config {
             state: self.state.clone(),
             server: None,
+            tls: TlsArgs::default(),
+            allow_paths: Vec::new(),
             name: "tester".to_owned(),
             host: "host".to_owned(),
             device: "cpu".to_owned(),

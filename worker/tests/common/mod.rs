@@ -14,6 +14,7 @@ use cnx_proto::Spec;
 use cnx_proto::recipe::recipe;
 use cnx_proto::spec::{Arch, Dataset};
 use cnx_proto::v1::{Artifact, Assign, EpochMetrics, Figures, Lease, Outcome, Report, Started, report::Body};
+use cnx_worker::paths::Paths;
 use cnx_worker::pipeline::{Surroundings, attempt};
 use cnx_worker::reporter::Reporter;
 use cnx_worker::stop::Stop;
@@ -169,7 +170,13 @@ pub fn run_with(
         Ok(())
     };
     let mut reporter = Reporter::new(Box::new(sink), stop.clone());
-    let here = Surroundings { device: Device::Cpu, threads: 1, data: None, checkpoint_every };
+    let here = Surroundings {
+        device: Device::Cpu,
+        threads: 1,
+        data: None,
+        paths: Paths::default(),
+        checkpoint_every,
+    };
     attempt(&assign(spec, folder, number), &here, &mut reporter, &stop).unwrap();
     reporter.finish().unwrap();
     Arc::try_unwrap(told).unwrap().into_inner().unwrap()

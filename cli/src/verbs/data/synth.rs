@@ -65,7 +65,8 @@ mod tests {
     #[test]
     fn what_is_generated_is_in_cifar_10s_format() {
         let folder = tempfile::tempdir().unwrap();
-        let context = Context::new(&Global { state: None, server: None, quiet: true });
+        let context =
+            Context::new(&Global { state: None, server: None, tls: Default::default(), quiet: true });
         let args = |train| SynthArgs { folder: folder.path().join("set"), train, test: 30, seed: 7 };
         run(&context, &args(120)).unwrap();
         let found = verify::check(Cifar::Cifar10, &args(0).folder).unwrap();

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::Format;
 use crate::source::Which;
+use crate::term::escape::printable;
 
 /// Raised when a key goes or changes its meaning.
 const VERSION: u32 = 1;
@@ -190,14 +191,14 @@ impl Card {
         self.environment = self.attempts.iter().rev().find_map(|a| a.environment.clone());
         let environments = lineage.iter().flat_map(|detail| &detail.attempts).rev();
         let mut hashes = environments.filter_map(|a| a.environment.as_ref()).map(|e| &e.data_hash);
-        self.data.sha256 = hashes.find(|hash| !hash.is_empty()).cloned();
+        self.data.sha256 = hashes.find(|hash| !hash.is_empty()).map(|hash| told(hash));
         let Some(detail) = lineage.last() else { return };
         self.errors = detail.figures.as_ref().map(|figures| measured(figures, which));
         self.experiment = detail.experiment.as_ref().map(|e| Experiment {
             id: e.id,
             state: e.state().label(),
             epochs_done: e.epochs_done,
-            sweeps: e.sweeps.clone(),
+            sweeps: e.sweeps.iter().map(|sweep| told(sweep)).collect(),
             retry_of: (e.retry_of > 0).then_some(e.retry_of),
         });
     }
@@ -223,22 +224,27 @@ fn measured(figures: &v1::Figures, which: Option<Which>) -> Measured {
 
 fn attempt(experiment: u64, a: &v1::Attempt) -> Attempt {
     let environment = a.environment.as_ref().map(|e| Environment {
-        device: e.device.clone(),
+        device: told(&e.device),
         threads: e.threads,
-        cnx_version: e.cnx_version.clone(),
-        commit: e.commit.clone(),
-        libtorch_version: e.libtorch_version.clone(),
+        cnx_version: told(&e.cnx_version),
+        commit: told(&e.commit),
+        libtorch_version: told(&e.libtorch_version),
     });
     Attempt {
         experiment,
         attempt: a.attempt,
-        worker: a.worker.clone(),
-        outcome: a.outcome.clone(),
+        worker: told(&a.worker),
+        outcome: told(&a.outcome),
         resumed_at_epoch: a.resumed_at_epoch,
         started_at_ms: a.started_at_ms,
         ended_at_ms: (a.ended_at_ms > 0).then_some(a.ended_at_ms),
         environment,
     }
+}
+
+/// What a worker told of itself: printed from a file one day.
+fn told(text: &str) -> String {
+    printable(text).into_owned()
 }
 
 fn form_name<S: serde::Serializer>(form: &Form, serializer: S) -> Result<S::Ok, S::Error> {

@@ -164,7 +164,11 @@ fn origin(card: &Card, out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
             "- cnx {} (commit {}), libtorch {}, device {}, {} threads",
-            e.cnx_version, e.commit, e.libtorch_version, e.device, e.threads
+            plain(&e.cnx_version),
+            plain(&e.commit),
+            plain(&e.libtorch_version),
+            plain(&e.device),
+            e.threads
         )?;
     }
     let source = &card.source;
@@ -189,7 +193,8 @@ fn attempts(card: &Card, out: &mut String) -> std::fmt::Result {
     for a in &card.attempts {
         let from = if a.resumed_at_epoch > 0 { a.resumed_at_epoch.to_string() } else { "start".to_owned() };
         let (device, commit) = a.environment.as_ref().map_or(("", ""), |e| (&e.device, &e.commit));
-        let (outcome, worker) = (&a.outcome, &a.worker);
+        let [outcome, worker, device, commit] =
+            [a.outcome.as_str(), a.worker.as_str(), device, commit].map(plain);
         writeln!(
             out,
             "| {} | {} | {from} | {outcome} | {worker} | {device} | {commit} |",
@@ -197,4 +202,9 @@ fn attempts(card: &Card, out: &mut String) -> std::fmt::Result {
         )?;
     }
     writeln!(out)
+}
+
+/// What a worker told of itself, where a bar would end a cell and what looks like HTML would be some.
+fn plain(text: &str) -> String {
+    text.replace('|', "\\|").replace('<', "\\<")
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::rows::{Mean, Row};
 use crate::failure::{Failure, Result};
+use crate::term::escape::printable;
 use crate::term::format::exact;
 
 /// What a field holds.
@@ -21,7 +22,7 @@ impl Field {
     /// As CSV; empty where nothing was measured.
     pub fn into_text(self) -> String {
         match self {
-            Field::Text(text) => text,
+            Field::Text(text) => harmless(&text),
             Field::Whole(n) => n.to_string(),
             Field::Perhaps(n) => n.map(|n| n.to_string()).unwrap_or_default(),
             Field::Percent(percent) => percent.map(exact).unwrap_or_default(),
@@ -38,6 +39,15 @@ impl Field {
             Field::Percent(percent) => json!(percent.and_then(|p| exact(p).parse::<f64>().ok())),
             Field::Seconds(seconds) => json!(seconds),
         }
+    }
+}
+
+/// A text as a spreadsheet may open it: on one line, and not as a formula, which could send the table elsewhere.
+fn harmless(text: &str) -> String {
+    let text = printable(text);
+    match text.starts_with(['=', '+', '-', '@']) {
+        true => format!("'{text}"),
+        false => text.into_owned(),
     }
 }
 
@@ -174,6 +184,22 @@ condensenet-86,cifar10,condensenet,14-14-14,8-16-32,4,4,4,300,65816394,520202,CF
                 .replace(&format!("CP{name}"), &row.cost.converted_params.to_string());
         }
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn no_text_is_a_formula_or_breaks_its_line() {
+        for (text, expected) in [
+            ("=HYPERLINK(\"http://x\",A1)", "'=HYPERLINK(\"http://x\",A1)"),
+            ("+1", "'+1"),
+            ("-1", "'-1"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("\t=1", "\\t=1"),
+            ("a\r\nb\u{9b}", "a\\r\\nb\\u{9b}"),
+            ("condensenet-86", "condensenet-86"),
+        ] {
+            assert_eq!(Field::Text(text.to_owned()).into_text(), expected);
+        }
+        assert_eq!(Field::Percent(Some(-0.5)).into_text(), "-0.5");
     }
 
     #[test]

@@ -167,7 +167,7 @@ pub fn provenance_lines(heading: &str, row: &Row, out: &mut String) {
     if row.seeds.is_empty() {
         return;
     }
-    out.push_str(&format!("\n  {}\n", paint(BOLD, heading)));
+    out.push_str(&format!("\n  {}\n", paint(BOLD, &printable(heading))));
     for column in csv::provenance_columns().chain(csv::columns_of_given()) {
         let text = (column.value)(row).into_text();
         if !text.is_empty() {
@@ -210,7 +210,8 @@ pub fn markdown(rows: &[Row], provenance: bool) -> String {
 
 /// A line of a Markdown table.
 pub fn markdown_line(cells: Vec<String>) -> String {
-    let cell = |text: String| printable(&text).replace('|', "\\|");
+    // A bar would end the cell, and what looks like HTML would be some.
+    let cell = |text: String| printable(&text).replace('|', "\\|").replace('<', "\\<");
     format!("| {} |\n", cells.into_iter().map(cell).collect::<Vec<_>>().join(" | "))
 }
 

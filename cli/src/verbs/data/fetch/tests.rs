@@ -87,7 +87,7 @@ fn answer(
 }
 
 fn context() -> Context {
-    Context::new(&Global { state: None, server: None, quiet: true })
+    Context::new(&Global { state: None, server: None, tls: Default::default(), quiet: true })
 }
 
 fn md5(bytes: &[u8]) -> String {
