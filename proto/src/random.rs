@@ -75,6 +75,13 @@ impl Stream {
         }
     }
 
+    /// Puts items into a random order, all orders equally likely (Fisher and Yates).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last as u32 + 1) as usize);
+        }
+    }
+
     /// Normal, of mean 0 and standard deviation 1 (Box and Muller). Computed by `libm`, not by the platform's
     /// mathematics library: every host draws the same bits.
     pub fn normal(&mut self) -> f64 {
