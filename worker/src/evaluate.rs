@@ -33,10 +33,13 @@ pub fn evaluate(
     let all = batches::steps_per_epoch(images.len(), BATCH as u32);
     let mut kernels = CpuStep::new(spec, network)?;
     let mut sums = Sums::default();
-    for (done, batch) in batches::in_order(images, BATCH, device).enumerate() {
+    for (done, batch) in batches::in_order(images, spec, BATCH, device).enumerate() {
         stop.check()?;
         progress(done as u64, all);
         let batch = batch?;
+        if batch.is_empty() {
+            continue;
+        }
         let images = normalisation.apply(&batch.images)?;
         let logits = match &mut kernels {
             Some(kernels) => kernels.logits(network, &images)?,
@@ -45,7 +48,7 @@ pub fn evaluate(
         sums.add(&logits, &batch.labels)?;
     }
     progress(all, all);
-    if sums.images != images.len() as u64 {
+    if sums.images != images.usable() as u64 {
         return Err(Failure::internal("a thread that prepares batches died while evaluating"));
     }
     Ok(sums.errors())

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use cnx_proto::Spec;
 use tch::{Device, Kind, Tensor};
 
-use super::Images;
-use super::augment::Augmentation;
+use super::images::{Images, Purpose};
 use super::order::order;
 use super::prefetch::Prefetch;
 use crate::failure::Result;
@@ -32,16 +31,27 @@ impl Batch {
     }
 }
 
-/// A batch before libtorch knows of it: threads make these.
-struct HostBatch {
-    pixels: Vec<u8>,
-    labels: Vec<i64>,
-    size: usize,
+/// A batch, or a part of one, before libtorch knows of it: threads make these.
+#[derive(Debug, Default)]
+pub(super) struct Part {
+    /// Planar RGB, image after image.
+    pub pixels: Vec<u8>,
+    /// A class for each image.
+    pub labels: Vec<i64>,
 }
 
-impl HostBatch {
-    fn upload(self, device: Device) -> Result<Batch> {
-        let (n, size) = (self.labels.len() as i64, self.size as i64);
+impl Part {
+    fn append(&mut self, mut other: Part) {
+        if self.labels.is_empty() {
+            *self = other;
+        } else {
+            self.pixels.append(&mut other.pixels);
+            self.labels.append(&mut other.labels);
+        }
+    }
+
+    fn upload(self, size: usize, device: Device) -> Result<Batch> {
+        let (n, size) = (self.labels.len() as i64, size as i64);
         let images = Tensor::f_from_data_size(&self.pixels, &[n, 3, size, size], Kind::Uint8)?;
         let labels = Tensor::f_from_slice(&self.labels)?;
         Ok(Batch { images: images.f_to_device(device)?, labels: labels.f_to_device(device)? })
@@ -54,67 +64,95 @@ pub fn steps_per_epoch(images: usize, batch_size: u32) -> u64 {
 }
 
 /// The training batches of an epoch (from 0): shuffled, cropped and flipped by seed and epoch alone.
-pub fn training(
-    images: &Arc<Images>,
-    spec: &Spec,
-    epoch: u32,
-    device: Device,
-) -> impl Iterator<Item = Result<Batch>> {
+pub fn training(images: &Arc<Images>, spec: &Spec, epoch: u32, device: Device) -> Batches {
     training_from(images, spec, epoch, 0, device)
 }
 
 /// The same without the first `done` batches, which cost nothing.
-pub fn training_from(
-    images: &Arc<Images>,
-    spec: &Spec,
-    epoch: u32,
-    done: usize,
-    device: Device,
-) -> impl Iterator<Item = Result<Batch>> {
-    let images = Arc::clone(images);
+pub fn training_from(images: &Arc<Images>, spec: &Spec, epoch: u32, done: usize, device: Device) -> Batches {
     let (seed, augment) = (spec.train.seed, spec.data.augment);
     let order = order(seed, epoch, images.len() as u32);
-    let size = spec.train.batch_size as usize;
-    let batches = order.len().div_ceil(size);
-    let make = move |number: usize| {
-        let number = done + number;
-        let chosen = &order[number * size..order.len().min((number + 1) * size)];
-        gather(&images, chosen.iter().copied(), |index, image, out| {
-            if augment {
-                Augmentation::draw(seed, epoch, index).apply(image, images.size, out);
-            } else {
-                out.extend_from_slice(image);
-            }
-        })
-    };
-    Prefetch::new(batches.saturating_sub(done), spec.data.workers as usize, make)
-        .map(move |batch| batch.upload(device))
+    let purpose = Purpose::Train { seed, epoch, augment };
+    Batches::new(images, order, spec.train.batch_size as usize, done, purpose, spec.data.workers, device)
 }
 
-/// Batches of images as they are, in their order, for evaluating.
-pub fn in_order(images: &Arc<Images>, size: usize, device: Device) -> impl Iterator<Item = Result<Batch>> {
-    let images = Arc::clone(images);
-    let batches = images.len().div_ceil(size);
-    let make = move |number: usize| {
-        let chosen = (number * size) as u32..images.len().min((number + 1) * size) as u32;
-        gather(&images, chosen, |_, image, out| out.extend_from_slice(image))
-    };
-    Prefetch::new(batches, 1, make).map(move |batch| batch.upload(device))
+/// Batches of images as they are tested, in their order. Fewer images than the set has are in them where some are damaged
+/// ([`Images::usable`]).
+pub fn in_order(images: &Arc<Images>, spec: &Spec, size: usize, device: Device) -> Batches {
+    let order = (0..images.len() as u32).collect();
+    Batches::new(images, order, size, 0, Purpose::Test, spec.data.workers, device)
 }
 
-/// Copies images, through `prepare`, into one batch.
-fn gather(
-    images: &Images,
-    chosen: impl ExactSizeIterator<Item = u32>,
-    prepare: impl Fn(u32, &[u8], &mut Vec<u8>),
-) -> HostBatch {
-    let mut pixels = Vec::with_capacity(chosen.len() * 3 * images.size * images.size);
-    let mut labels = Vec::with_capacity(chosen.len());
-    for index in chosen {
-        prepare(index, images.image(index as usize), &mut pixels);
-        labels.push(i64::from(images.labels[index as usize]));
+/// Prepares batches on threads, and hands them out in order. What is in them does not depend on the threads.
+pub struct Batches {
+    parts: Prefetch<Result<Part>>,
+    parts_left: usize,
+    /// Of each batch but the last, which may have fewer.
+    parts_per_batch: usize,
+    /// Height and width of the images.
+    size: usize,
+    device: Device,
+}
+
+/// Batches that are prepared ahead.
+const AHEAD: usize = 2;
+
+impl Batches {
+    fn new(
+        images: &Arc<Images>,
+        order: Vec<u32>,
+        batch: usize,
+        done: usize,
+        purpose: Purpose,
+        workers: u32,
+        device: Device,
+    ) -> Batches {
+        let images = Arc::clone(images);
+        let (size, batch) = (images.size(), batch.max(1));
+        let part = images.a_part().min(batch);
+        let parts_per_batch = batch.div_ceil(part);
+        let start = done.saturating_mul(batch).min(order.len());
+        let rest = order.len() - start;
+        let jobs = rest / batch * parts_per_batch + (rest % batch).div_ceil(part);
+        let make = move |job: usize| {
+            let of_batch = start + job / parts_per_batch * batch;
+            let begin = of_batch + job % parts_per_batch * part;
+            let end = (begin + part).min(of_batch + batch).min(order.len());
+            let mut made = Part::default();
+            made.pixels.reserve_exact((end - begin) * 3 * size * size);
+            images.gather(&order[begin..end], purpose, &mut made)?;
+            Ok(made)
+        };
+        // More threads than cores make nothing sooner.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = (workers as usize).clamp(1, cores);
+        // Small batches: as many as threads work at, and two more each. Large ones, of many parts: two batches.
+        let ahead =
+            if parts_per_batch == 1 { threads * (AHEAD + 1) } else { threads + AHEAD * parts_per_batch };
+        let parts = Prefetch::new(jobs, threads, ahead, make);
+        Batches { parts, parts_left: jobs, parts_per_batch, size, device }
     }
-    HostBatch { pixels, labels, size: images.size }
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch>;
+
+    /// Ends early only where a thread panicked.
+    fn next(&mut self) -> Option<Result<Batch>> {
+        let parts = self.parts_per_batch.min(self.parts_left);
+        if parts == 0 {
+            return None;
+        }
+        self.parts_left -= parts;
+        let mut batch = Part::default();
+        for _ in 0..parts {
+            match self.parts.next()? {
+                Ok(part) => batch.append(part),
+                Err(failure) => return Some(Err(failure)),
+            }
+        }
+        Some(batch.upload(self.size, self.device))
+    }
 }
 
 /// (x/255 − mean) / std, a channel.

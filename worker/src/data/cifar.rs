@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use cnx_proto::spec;
 use sha2::{Digest, Sha256};
 
-use super::Images;
+use super::Pixels;
 use crate::failure::{Failure, Result};
 use crate::hex;
 use crate::reporter::log;
@@ -56,10 +56,10 @@ pub(super) const CIFAR_100: Layout = Layout {
 };
 
 /// Training images, test images, and the hash over the files read.
-pub(super) fn load(layout: &Layout, root: &Path, data: &spec::Data) -> Result<(Images, Images, String)> {
+pub(super) fn load(layout: &Layout, root: &Path, data: &spec::Data) -> Result<(Pixels, Pixels, String)> {
     let folder = layout.find(root)?;
     let mut hash = Sha256::new();
-    let mut train = Images { size: SIZE, ..Images::default() };
+    let mut train = Pixels { size: SIZE, ..Pixels::default() };
     for file in layout.train {
         // A few images need not all batches.
         if data.train_images.is_some_and(|wanted| train.len() >= wanted as usize) {
@@ -67,7 +67,7 @@ pub(super) fn load(layout: &Layout, root: &Path, data: &spec::Data) -> Result<(I
         }
         layout.read(&folder.join(file), &mut train, &mut hash)?;
     }
-    let mut test = Images { size: SIZE, ..Images::default() };
+    let mut test = Pixels { size: SIZE, ..Pixels::default() };
     layout.read(&folder.join(layout.test), &mut test, &mut hash)?;
     // A file may have lost whole records, and a set made by hand may be small on purpose: say so, and go on.
     let limited = (data.train_images.is_some(), data.test_images.is_some());
@@ -102,7 +102,7 @@ impl Layout {
     }
 
     /// Appends the records of a file.
-    fn read(&self, path: &Path, images: &mut Images, hash: &mut Sha256) -> Result<()> {
+    fn read(&self, path: &Path, images: &mut Pixels, hash: &mut Sha256) -> Result<()> {
         let show = path.display();
         let folder = path.parent().unwrap_or(path);
         let advice = || self.advice(folder);

@@ -1,9 +1,12 @@
-//! Datasets: images as bytes on the host, [n, 3, 32, 32] with their labels. Order, augmentation and normalisation happen
-//! on the way to the network ([`batches`]).
+//! Datasets: sets of images with their labels ([`Images`]), small ones in memory, ImageNet's in files. Decoding, order,
+//! augmentation and normalisation happen on the way to the network ([`batches`]).
 
 mod augment;
 pub mod batches;
 mod cifar;
+mod encoded;
+mod imagenet;
+mod images;
 pub mod order;
 mod prefetch;
 mod synthetic;
@@ -15,41 +18,7 @@ use cnx_proto::Spec;
 use cnx_proto::spec::Dataset;
 
 use crate::failure::{Failure, Result};
-
-/// Images and labels.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Images {
-    /// Planar RGB, image after image.
-    pub pixels: Vec<u8>,
-    /// A class for each image.
-    pub labels: Vec<u8>,
-    /// Height and width, in pixels.
-    pub size: usize,
-}
-
-impl Images {
-    /// The number of images.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// The bytes of one image.
-    pub fn image(&self, index: usize) -> &[u8] {
-        let bytes = 3 * self.size * self.size;
-        &self.pixels[index * bytes..][..bytes]
-    }
-
-    fn truncate(&mut self, images: Option<u32>) {
-        let images = images.map_or(usize::MAX, |n| n as usize).min(self.len());
-        self.labels.truncate(images);
-        self.pixels.truncate(images * 3 * self.size * self.size);
-    }
-}
+pub use images::{Images, Pixels};
 
 /// A training set and a test set.
 #[derive(Debug, Clone, Default)]
@@ -58,7 +27,8 @@ pub struct Data {
     pub train: Arc<Images>,
     /// What it is measured on.
     pub test: Arc<Images>,
-    /// SHA-256, in hexadecimal, over the files, or over what the images are generated from.
+    /// SHA-256, in hexadecimal, over the files (of ImageNet's class folders: over their names and sizes), or over what the images
+    /// are generated from.
     pub hash: String,
 }
 
@@ -68,17 +38,17 @@ pub struct Data {
 /// DATA_MISSING when files are absent or damaged.
 pub fn load(spec: &Spec, folder: Option<&Path>) -> Result<Data> {
     let data = &spec.data;
-    let (mut train, mut test, hash) = match data.dataset {
-        Dataset::Cifar10 => cifar::load(&cifar::CIFAR_10, &root(spec, folder)?, data)?,
-        Dataset::Cifar100 => cifar::load(&cifar::CIFAR_100, &root(spec, folder)?, data)?,
-        Dataset::Synthetic => synthetic::make(data),
-        Dataset::ImageNet => {
-            let message = "this version trains on cifar10, cifar100 and synthetic; imagenet is not there yet";
-            return Err(Failure::bad_spec(message));
-        }
+    let in_memory = |(mut train, mut test, hash): (Pixels, Pixels, String)| {
+        train.truncate(data.train_images);
+        test.truncate(data.test_images);
+        (train.into(), test.into(), hash)
     };
-    train.truncate(data.train_images);
-    test.truncate(data.test_images);
+    let (train, test, hash): (Images, Images, String) = match data.dataset {
+        Dataset::Cifar10 => in_memory(cifar::load(&cifar::CIFAR_10, &root(spec, folder)?, data)?),
+        Dataset::Cifar100 => in_memory(cifar::load(&cifar::CIFAR_100, &root(spec, folder)?, data)?),
+        Dataset::Synthetic => in_memory(synthetic::make(data)),
+        Dataset::ImageNet => imagenet::load(&root(spec, folder)?, data)?,
+    };
     Ok(Data { train: Arc::new(train), test: Arc::new(test), hash })
 }
 

@@ -2,13 +2,11 @@
 
 use cnx_proto::random::{Purpose, Stream};
 
-/// A permutation of 0 … `images` − 1 (Fisher and Yates); epochs count from 0.
+/// A permutation of 0 … `images` − 1; epochs count from 0.
 pub fn order(seed: u64, epoch: u32, images: u32) -> Vec<u32> {
     let mut random = Stream::new(seed, Purpose::Order, [epoch, 0]);
     let mut order: Vec<u32> = (0..images).collect();
-    for last in (1..order.len()).rev() {
-        order.swap(last, random.below(last as u32 + 1) as usize);
-    }
+    random.shuffle(&mut order);
     order
 }
 
