@@ -87,7 +87,7 @@ pub enum Verb {
     Evaluate(EvaluateArgs),
     Convert(ConvertArgs),
     Export(ExportArgs),
-    /// Generate, download or check a dataset
+    /// Generate, download, import, pack or check a dataset
     #[command(subcommand)]
     Data(DataVerb),
     Up(UpArgs),

@@ -23,7 +23,7 @@ fn the_help_is_as_it_was_agreed() {
 #[test]
 fn every_verb_shows_examples() {
     let verbs = "submit,status,logs,cancel,retry,results,workers,inspect,import,evaluate,convert,export,data synth,data fetch,\
-                 data verify,up,down,backup,restore,doctor,completions";
+                 data import,data pack,data verify,up,down,backup,restore,doctor,completions";
     for verb in verbs.split(',') {
         let mut args: Vec<&str> = verb.split(' ').collect();
         args.push("--help");
@@ -223,4 +223,45 @@ fn generated_data_passes_its_own_check() {
     assert!(said.code == 1 && said.err.contains("test_batch.bin has 100 bytes"), "{}", said.err);
     let said = run(&mut cnx(&["data", "verify", folder.path().join("none").to_str().unwrap()]));
     assert!(said.code == 1 && said.err.contains("no dataset in"), "{}", said.err);
+}
+
+#[test]
+fn class_folders_are_packed_once_and_both_are_checked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (set, pack) = (folder.path().join("imagenet"), folder.path().join("imagenet-packed"));
+    let jpeg = {
+        let pixels = (0..3 * 40 * 30).map(|i| (i % 251) as u8).collect();
+        cnx_images::decode::encode_jpeg(&cnx_images::raster::Raster { width: 40, height: 30, pixels }, 90)
+    };
+    let jpeg = jpeg.expect("encoded");
+    for class in ["n01440764", "n01443537"] {
+        for split in ["train", "val"] {
+            std::fs::create_dir_all(set.join(split).join(class)).expect("made");
+            std::fs::write(set.join(split).join(class).join("1.JPEG"), &jpeg).expect("written");
+        }
+    }
+    let set_name = set.to_str().expect("text");
+    let said = run(&mut cnx(&["data", "pack", set_name]));
+    assert_eq!((said.code, said.out.trim()), (0, pack.to_str().expect("text")), "{}", said.err);
+    assert!(said.err.contains("4 images of 2 classes"), "{}", said.err);
+    let said = run(&mut cnx(&["data", "pack", set_name]));
+    assert!(said.code == 0 && said.err.contains("packed already"), "{}", said.err);
+    // The folder that holds both.
+    let said = run(&mut cnx(&["data", "verify", folder.path().to_str().expect("text")]));
+    assert_eq!(said.code, 0, "{}", said.err);
+    for line in [
+        "imagenet: fine; 2 training and 2 test images of 2 classes, in folders",
+        "imagenet-packed: fine; 2 training",
+    ] {
+        assert!(said.out.contains(line), "{}", said.out);
+    }
+    std::fs::write(set.join("val/n01440764/1.JPEG"), &jpeg[..100]).expect("written");
+    let said = run(&mut cnx(&["data", "verify", set_name]));
+    assert!(
+        said.code == 1 && said.err.contains("1 damaged images") && said.err.contains("n01440764/1.JPEG"),
+        "{}",
+        said.err
+    );
+    let said = run(&mut cnx(&["data", "pack", set_name]));
+    assert!(said.code == 1 && said.err.contains("other images"), "{}", said.err);
 }

@@ -1,8 +1,14 @@
 //! `cnx data`: datasets on disk.
 
+mod classes;
 mod dataset;
 mod download;
 mod fetch;
+mod images;
+mod import;
+mod imported;
+mod pack;
+mod progress;
 mod synth;
 mod unpack;
 mod verify;
@@ -20,6 +26,8 @@ use dataset::Cifar;
 pub enum DataVerb {
     Synth(SynthArgs),
     Fetch(FetchArgs),
+    Import(ImportArgs),
+    Pack(PackArgs),
     Verify(VerifyArgs),
 }
 
@@ -69,10 +77,60 @@ pub struct FetchArgs {
     pub from: Option<String>,
 }
 
-/// Check a dataset in CIFAR's binary format: files, sizes, labels
+/// Turn folders of PNGs into CIFAR's binary format
+///
+/// DIR holds train/CLASS/*.png and test/CLASS/*.png, 32×32 pixels each, the classes by their names in the dataset. Labels
+/// are the dataset's own. The images of each file are shuffled, always in the same way, so that a first part of them is a
+/// sample of all classes; the published files have another order, and so other checksums.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cnx data import CIFAR-10-dataset --format cifar10
+  cnx data import pngs --format cifar100 -o /data/cifar-100-binary")]
+pub struct ImportArgs {
+    /// The folder that holds train and test
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub folder: PathBuf,
+    /// Folder to write [default: where workers look, in $CNX_DATA, else ~/.cache/cnx]
+    #[arg(short = 'o', long = "output", value_name = "OUT", value_hint = ValueHint::DirPath)]
+    pub out: Option<PathBuf>,
+    /// Whose format, classes and labels
+    #[arg(long, value_enum)]
+    pub format: Cifar,
+}
+
+/// Pack ImageNet's class folders into a few large files
+///
+/// DIR holds train/CLASS/*.JPEG and val/CLASS/*.JPEG, or one of them. The bytes of the images stay as they are, so training
+/// on the pack gives the same figures; reading it is faster than reading a million files, and damage to it is noticed. What
+/// was interrupted goes on where it stopped.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  cnx data pack /data/imagenet
+  cnx data pack /data/imagenet -o /nvme/imagenet-packed
+  cnx data pack /data/imagenet -o /nvme/imagenet-small --shorter-side 320")]
+pub struct PackArgs {
+    /// The folder that holds train and val
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub folder: PathBuf,
+    /// Folder to write [default: DIR-packed]
+    #[arg(short = 'o', long = "output", value_name = "OUT", value_hint = ValueHint::DirPath)]
+    pub out: Option<PathBuf>,
+    /// Make larger images so many pixels at their shorter side and encode them again: smaller and faster to decode, but no
+    /// longer the originals, and figures differ
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(32..=4096))]
+    pub shorter_side: Option<u32>,
+    /// Size of the files, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=65536))]
+    pub shard_mib: u64,
+}
+
+/// Check a dataset: CIFAR's files, sizes and labels; every image of ImageNet's folders or pack
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cnx data verify ~/.cache/cnx/cifar-10-batches-bin\n  cnx data verify ~/.cache/cnx"
+    after_help = "Examples:\n  cnx data verify ~/.cache/cnx/cifar-10-batches-bin\n  cnx data verify ~/.cache/cnx\n  \
+                  cnx data verify /data/imagenet"
 )]
 pub struct VerifyArgs {
     /// Its folder, or the folder of the datasets
@@ -84,7 +142,9 @@ pub fn run(context: &Context, verb: &DataVerb) -> Result {
     match verb {
         DataVerb::Synth(args) => synth::run(context, args),
         DataVerb::Fetch(args) => fetch::run(context, args),
-        DataVerb::Verify(args) => verify::run(args),
+        DataVerb::Import(args) => import::run(context, args),
+        DataVerb::Pack(args) => pack::run(context, args),
+        DataVerb::Verify(args) => verify::run(context, args),
     }
 }
 

@@ -5,21 +5,23 @@ use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
 use super::dataset::{Batch, Cifar};
-use super::{VerifyArgs, at};
-use crate::context::stdout;
+use super::imported::Note;
+use super::{VerifyArgs, at, images};
+use crate::context::{Context, stdout};
 use crate::failure::{Failure, Result};
 use crate::term::format::thousands;
 
 /// Problems that are listed; more of them say nothing new.
 const MOST_PROBLEMS: usize = 20;
 
-pub fn run(args: &VerifyArgs) -> Result {
+pub fn run(context: &Context, args: &VerifyArgs) -> Result {
     let found = Cifar::find(&args.folder);
-    if found.is_empty() {
+    let image_sets = images::find(&args.folder);
+    if found.is_empty() && image_sets.is_empty() {
         let (ten, hundred) = (Cifar::Cifar10, Cifar::Cifar100);
         return Err(Failure::refused(format!(
-            "no dataset in {}: expected {} … {} (CIFAR-10's binary format), or {} and {} (CIFAR-100's), there, in {} or in {}; \
-             cnx data fetch downloads them",
+            "no dataset in {}: expected {} … {} (CIFAR-10's binary format), or {} and {} (CIFAR-100's), there, in {} or in {}, \
+             or ImageNet: train and val with a folder a class, or a pack; cnx data fetch downloads CIFAR",
             args.folder.display(),
             ten.train()[0].name,
             ten.test().name,
@@ -31,12 +33,33 @@ pub fn run(args: &VerifyArgs) -> Result {
     }
     let mut failures = Vec::new();
     for (cifar, folder) in found {
-        match check(cifar, &folder) {
-            Ok(counts) => writeln!(stdout(), "{}: {}", folder.display(), counts.describe(cifar))?,
+        match check(cifar, &folder).and_then(|counts| Ok((counts, check_import(&folder)?))) {
+            Ok((counts, origin)) => {
+                writeln!(stdout(), "{}: {}{origin}", folder.display(), counts.describe(cifar))?;
+            }
+            Err(failure) => failures.push(failure.message),
+        }
+    }
+    for folder in image_sets {
+        match images::check(context, &folder) {
+            Ok(said) => writeln!(stdout(), "{}: {said}", folder.display())?,
             Err(failure) => failures.push(failure.message),
         }
     }
     if failures.is_empty() { Ok(()) } else { Err(Failure::refused(failures.join("\n"))) }
+}
+
+/// Whether an imported set is still what was imported; says so.
+fn check_import(folder: &Path) -> Result<&'static str> {
+    let Some(note) = Note::find(folder)? else { return Ok("") };
+    match note.differing(folder).as_slice() {
+        [] => Ok("; imported from PNGs, in another order than the published files"),
+        files => Err(Failure::refused(format!(
+            "{} is damaged: changed since it was imported: {}",
+            folder.display(),
+            files.join(", ")
+        ))),
+    }
 }
 
 /// Images found.
