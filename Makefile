@@ -1,5 +1,5 @@
 # Thin names over cargo and scripts/. `make demo` is where to start.
-.PHONY: help setup build demo test simulate chaos peers check bench bench-queue bench-train install clean
+.PHONY: help setup build demo test simulate chaos peers check bench bench-queue bench-train bench-data install clean
 
 help:            ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -41,6 +41,9 @@ bench-queue:     ## how fast the queue is, beside Pueue and raw SQLite (needs no
 
 bench-train: build ## how fast a CPU trains, beside PyTorch (needs PyPI)
 	@scripts/bench.sh train
+
+bench-data: setup ## how fast ImageNet is read, beside torchvision (needs PyPI)
+	@scripts/bench.sh data
 
 install: build   ## cnx, cnxd and cnx-worker into ~/.local/bin
 	@mkdir -p $(HOME)/.local/bin
