@@ -27,6 +27,21 @@ pub fn tls(error: &(dyn Error + 'static), place: &Place, trust: &Trust) -> Optio
     })
 }
 
+/// A connection in clear text that was cut: a server that speaks TLS hangs up on those, and its alert may be lost with the
+/// connection. So may be the coordinator's own end, so this is a question. Reads on from "the coordinator at …".
+pub fn cut(error: &(dyn Error + 'static), place: &Place) -> Option<String> {
+    let is_cut = |cause: &(dyn Error + 'static)| {
+        let said = cause.to_string();
+        (said.contains("broken pipe") || said.contains("Connection reset")).then_some(())
+    };
+    (!place.secure && find(error, &is_cut).is_some()).then(|| {
+        format!(
+            "closed the connection; if it speaks TLS, say https:// ({})",
+            place.url().replacen("http", "https", 1)
+        )
+    })
+}
+
 fn of_tls(error: &TlsError, place: &Place, trust: &Trust) -> String {
     let ca = match trust.ca() {
         Some(file) => format!("the CA in {}", file.display()),
@@ -149,6 +164,15 @@ mod tests {
         let words = io::Error::other(format!("connection error: {alert}"));
         let said = tls(&words, &Place::parse("https://gpu-box:7420").unwrap(), &Trust::default()).unwrap();
         assert!(said.contains("cnxd tls client"), "{said}");
+    }
+
+    #[test]
+    fn clear_text_that_was_cut_asks_whether_it_should_have_been_tls() {
+        let cut_off = io::Error::other("stream closed because of a broken pipe");
+        let plain = Place::parse("http://127.0.0.1:1").unwrap();
+        assert!(cut(&cut_off, &plain).unwrap().contains("say https:// (https://127.0.0.1:1)"));
+        assert_eq!(tls(&cut_off, &plain, &Trust::default()), None);
+        assert_eq!(cut(&cut_off, &Place::parse("https://127.0.0.1:1").unwrap()), None);
     }
 
     #[test]

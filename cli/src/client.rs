@@ -89,7 +89,9 @@ fn failure(there: &There, status: &Status) -> Failure {
     let said = status.message();
     // A status with a source was made here, of a connection that broke or timed out; the coordinator's have none.
     if let Some(cause) = status.source() {
-        let message = match explain::tls(cause, &there.place, &there.trust) {
+        let why =
+            explain::tls(cause, &there.place, &there.trust).or_else(|| explain::cut(cause, &there.place));
+        let message = match why {
             Some(why) => format!("the coordinator at {address} {why}"),
             None => format!("the connection to the coordinator at {address} broke: {said}"),
         };

@@ -82,7 +82,8 @@ impl Pool {
         let mut people = ExperimentsClient::with_interceptor(channel, auth(&self.token));
         let status = people.status(StatusRequest::default()).await.err()?;
         let cause = std::error::Error::source(&status)?;
-        Some(explain::tls(cause, place, trust).unwrap_or_else(|| explain::chain(cause)))
+        let why = explain::tls(cause, place, trust).or_else(|| explain::cut(cause, place));
+        Some(why.unwrap_or_else(|| explain::chain(cause)))
     }
 }
 

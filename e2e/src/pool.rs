@@ -267,7 +267,9 @@ fn command(name: &str, mark: &Path) -> Command {
     assert!(path.exists(), "{} is not built: run `cargo build --release --workspace` first", path.display());
     let mut command = Command::new(path);
     // What a developer has set must not reach the tests.
-    for variable in ["STATE", "SERVER", "TOKEN", "WORKER_TOKEN", "TLS_CA", "TLS_CERT", "TLS_KEY", "DATA", "WORKER"] {
+    for variable in
+        ["STATE", "SERVER", "TOKEN", "WORKER_TOKEN", "TLS_CA", "TLS_CERT", "TLS_KEY", "DATA", "WORKER"]
+    {
         command.env_remove(format!("CNX_{variable}"));
     }
     command.env(MARK, mark);

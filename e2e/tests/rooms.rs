@@ -31,9 +31,14 @@ fn the_crates_import_only_what_the_architecture_allows() {
     assert_eq!(siblings("cnx-kernels"), Vec::<String>::new());
     assert_eq!(siblings("cnx-daemon"), ["cnx-access", "cnx-proto"]);
     assert_eq!(siblings("cnx-cli"), ["cnx-access", "cnx-formats", "cnx-images", "cnx-proto"]);
-    assert_eq!(siblings("cnx-worker"), ["cnx-access", "cnx-formats", "cnx-images", "cnx-kernels", "cnx-proto"]);
+    assert_eq!(
+        siblings("cnx-worker"),
+        ["cnx-access", "cnx-formats", "cnx-images", "cnx-kernels", "cnx-proto"]
+    );
     let has = |name: &str, dependency: &str| imports(name).iter().any(|d| d == dependency);
-    for name in ["cnx-proto", "cnx-formats", "cnx-images", "cnx-access", "cnx-kernels", "cnx-daemon", "cnx-cli"] {
+    for name in
+        ["cnx-proto", "cnx-formats", "cnx-images", "cnx-access", "cnx-kernels", "cnx-daemon", "cnx-cli"]
+    {
         assert!(!has(name, "tch"), "{name} must not know libtorch");
     }
     for name in ["cnx-proto", "cnx-formats", "cnx-images", "cnx-access", "cnx-worker", "cnx-cli"] {

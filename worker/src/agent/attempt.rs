@@ -290,7 +290,8 @@ impl Attempt {
             child.kill();
             return;
         }
-        child.freeze();
+        // Looked at once more where nobody wakes it meanwhile: the lease may have been renewed just now.
+        child.freeze(|| boot_clock::now() >= self.holds.borrow().forced_at);
         if first && !self.parked {
             tracing::warn!(
                 "{}: the child did not park before its lease was over; it is frozen until the lease holds again",

@@ -234,8 +234,8 @@ impl Child {
     }
 
     /// Lets it and all that it started do nothing more until they are woken.
-    pub fn freeze(&self) {
-        self.group.signal(Signal::STOP);
+    pub fn freeze(&self, still: impl FnOnce() -> bool) {
+        self.group.signal_if(Signal::STOP, still);
     }
 
     /// Wakes what was frozen.

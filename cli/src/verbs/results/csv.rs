@@ -199,7 +199,7 @@ condensenet-86,cifar10,condensenet,14-14-14,8-16-32,4,4,4,300,65816394,520202,CF
         ] {
             assert_eq!(Field::Text(text.to_owned()).into_text(), expected);
         }
-        assert_eq!(Field::Percent(Some(-0.5)).into_text(), "-0.5");
+        assert_eq!(Field::Percent(Some(-0.5)).into_text(), "-0.50");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::*;
 use crate::args::Global;
 
 fn context() -> Context {
-    Context::new(&Global { state: None, server: None, quiet: true })
+    Context::new(&Global { state: None, server: None, tls: Default::default(), quiet: true })
 }
 
 /// A PNG of 32×32 pixels of one colour.
