@@ -1,8 +1,9 @@
 //! Training crops and test crops are those of torchvision on Pillow's images, from the same files and the same crop boxes.
 //!
-//! Tolerance: decoding gives the same bytes. Resizing rounds twice, once along each axis: a value differs by at most 1 of 255, and
-//! in the mean by less than 0.02. We resize rows first, as every Pillow did; from 13 on, Pillow begins with the columns where a
-//! crop is higher than wide by enough, and of such crops a quarter of the values differs, still by no more than 1.
+//! Tolerance: decoding gives the same bytes. Resizing rounds twice, once along each axis, with 16-bit weights where Pillow's have 22 bits:
+//! a value differs by at most 1 of 255, in the worst of these crops one value in 30 (0.033 in the mean). We resize rows first, as
+//! every Pillow did; from 13 on, Pillow begins with the columns where a crop is higher than wide by enough, and of such crops
+//! a quarter of the values differs (0.248 in the mean), still by no more than 1.
 
 // A test may panic.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -106,14 +107,14 @@ fn crops_are_torchvision_s() {
         return;
     }
     let read = |name: &str| fs::read(folder.path().join(name)).unwrap();
-    let mut resize = Resize::default();
+    let (mut resize, mut worst) = (Resize::default(), Worst::default());
     for (name, width, height, _) in IMAGES {
         let bytes = read(name);
         let raster = decode(&bytes).unwrap();
         assert_eq!((raster.width, raster.height), (width, height), "{name}");
         assert!(raster.pixels == read(&format!("{name}.rgb")), "{name}: decoding gives other bytes");
         let test = resize.centre(Encoded::open(&bytes).unwrap(), 256, SIDE).unwrap();
-        agree(name, &test.pixels, &read(&format!("{name}.test")), height > width);
+        worst.compare(name, &test.pixels, &read(&format!("{name}.test")), height > width);
     }
     for (number, (name, crop)) in crops.iter().enumerate() {
         let bytes = read(name);
@@ -123,17 +124,29 @@ fn crops_are_torchvision_s() {
         let pixels = (SIDE * SIDE) as usize;
         let interleaved: Vec<u8> = (0..3 * pixels).map(|i| planes[i % 3 * pixels + i / 3]).collect();
         let high = crop.region.height > crop.region.width;
-        agree(&format!("{name} {crop:?}"), &interleaved, &read(&format!("{number}.train")), high);
+        worst.compare(&format!("{name} {crop:?}"), &interleaved, &read(&format!("{number}.train")), high);
     }
+    println!("{worst:?}");
+    assert!(worst.wide < 0.05 && worst.high < 0.3, "{worst:?}");
 }
 
-fn agree(what: &str, ours: &[u8], theirs: &[u8], high: bool) {
-    assert_eq!(ours.len(), theirs.len(), "{what}");
-    let differences = ours.iter().zip(theirs).map(|(a, b)| a.abs_diff(*b));
-    let most = differences.clone().max().unwrap();
-    let mean = differences.map(f64::from).sum::<f64>() / ours.len() as f64;
-    let limit = if high { 0.3 } else { 0.02 };
-    assert!(most <= 1 && mean < limit, "{what}: at most {most}, mean {mean}");
+/// Over all crops: their largest mean difference, of those wider than high, and of those higher.
+#[derive(Debug, Default)]
+struct Worst {
+    wide: f64,
+    high: f64,
+}
+
+impl Worst {
+    fn compare(&mut self, what: &str, ours: &[u8], theirs: &[u8], high: bool) {
+        assert_eq!(ours.len(), theirs.len(), "{what}");
+        let differences = ours.iter().zip(theirs).map(|(a, b)| a.abs_diff(*b));
+        let most = differences.clone().max().unwrap();
+        assert!(most <= 1, "{what}: {most}");
+        let mean = differences.map(f64::from).sum::<f64>() / ours.len() as f64;
+        let worst = if high { &mut self.high } else { &mut self.wide };
+        *worst = worst.max(mean);
+    }
 }
 
 /// What a decoded region is, is what decoding everything gives there.

@@ -61,7 +61,7 @@ fn main() {
     let mut figures = Vec::new();
     let mut figure = |metric: String, value: f64, peer: &str, peer_value: f64| {
         println!(
-            "{metric:<44} {value:>6.0} images/s   {peer:<40} {peer_value:>6.0}   {:.2}",
+            "{metric:<50} {value:>6.0} images/s   {peer:<41} {peer_value:>6.0}   {:.2}",
             value / peer_value
         );
         figures.push(json!({
@@ -80,11 +80,13 @@ fn main() {
             for (name, peer) in
                 [("torchvision with Pillow", "pillow"), ("torchvision with decode_jpeg", "torchvision")]
             {
-                let metric = format!("training batches from {what}, {threads} thread(s)");
+                let threads_are =
+                    if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
+                let metric = format!("training batches from {what}, {threads_are}");
                 figure(
                     metric,
                     median(ours, threads),
-                    &format!("{name}, {threads} worker(s)"),
+                    &format!("{name}, workers: {threads}"),
                     median(peer, threads),
                 );
             }
