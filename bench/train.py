@@ -22,8 +22,12 @@ def add(metric, value, unit="images/s", peer=None, peer_value=None):
     figures.append(dict(metric=metric, value=value, unit=unit, peer=peer, peer_value=peer_value, ratio=ratio))
 
 
-def lines(command):
-    output = subprocess.run(command, capture_output=True, text=True)
+# What the agent sets for its children: libtorch's idle threads sleep soon. PyTorch runs as it is.
+OURS = {**os.environ, "GOMP_SPINCOUNT": "1000"}
+
+
+def lines(command, environment=None):
+    output = subprocess.run(command, capture_output=True, text=True, env=environment)
     if output.returncode != 0:
         sys.exit(f"{' '.join(command)} failed:\n{output.stderr}")
     return [json.loads(line) for line in output.stdout.splitlines() if line.startswith("{")]
@@ -32,7 +36,7 @@ def lines(command):
 def ours(config, threads=2, steps=STEPS, *settings):
     """By way and stage: images/s."""
     command = ["target/release/examples/train", config, str(steps), str(threads), *settings]
-    return {(line["way"], line["stage"]): line["images_per_s"] for line in lines(command)}
+    return {(line["way"], line["stage"]): line["images_per_s"] for line in lines(command, OURS)}
 
 
 def peer(way, stages, growth, batch=64, threads=2):

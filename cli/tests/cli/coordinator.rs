@@ -135,7 +135,7 @@ impl Coordinator {
         });
         let address = address.recv().unwrap();
         std::fs::write(state.path().join("endpoint"), format!("http://{address}\n")).unwrap();
-        std::fs::write(state.path().join("token"), format!("{TOKEN}\n")).unwrap();
+        write_token(state.path(), TOKEN);
         Coordinator { pool, address, state, stop: Some(stop), thread: Some(thread) }
     }
 
@@ -346,4 +346,13 @@ impl Experiments for Pool {
             |name| WorkerInfo { name, connected: true, slots: 1, device: "cpu".into(), ..Default::default() };
         Ok(Response::new(ListWorkersReply { workers: names.map(worker).collect() }))
     }
+}
+
+/// Puts a token into a state folder, as a coordinator does: its owner's alone.
+pub fn write_token(state: &std::path::Path, token: &str) {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::File::options();
+    let file = file.write(true).create(true).truncate(true).mode(0o600).open(state.join("token"));
+    writeln!(file.unwrap(), "{token}").unwrap();
 }

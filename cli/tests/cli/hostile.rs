@@ -226,7 +226,7 @@ fn ask(state: State, verbs: &[&[&str]]) -> Vec<(String, Said)> {
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let url = format!("http://{}\n", listener.local_addr().unwrap());
     std::fs::write(folder.path().join("endpoint"), url).unwrap();
-    std::fs::write(folder.path().join("token"), "t".repeat(64)).unwrap();
+    crate::coordinator::write_token(folder.path(), &"t".repeat(64));
     let guard = runtime.enter();
     let incoming = tonic::transport::server::TcpIncoming::from(listener);
     let server = tonic::transport::Server::builder().add_service(ExperimentsServer::new(Liar { state }));
@@ -257,7 +257,7 @@ fn no_verb_lets_a_text_of_others_steer_the_terminal() {
     let verbs: &[&[&str]] = &[
         &["status"],
         &["status", "1"],
-        &["status", "--watch"],
+        &["status", "1", "--watch"],
         &["status", "1", "--watch", "--json"],
         &["status", "--json"],
         &["status", "1", "--json"],
