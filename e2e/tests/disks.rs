@@ -43,7 +43,7 @@ fn a_full_disk_under_the_state_refuses_submissions_and_loses_nothing() {
     // The worker keeps its reports elsewhere: only the coordinator's disk is full.
     let elsewhere = pool.folder().join("worker");
     fs::create_dir(&elsewhere).unwrap();
-    for file in ["token", "endpoint"] {
+    for file in ["worker-token", "endpoint"] {
         fs::copy(pool.state().join(file), elsewhere.join(file)).unwrap();
     }
     pool.start_worker_in(&elsewhere);
@@ -113,7 +113,7 @@ fn a_full_disk_under_the_workers_spool_is_waited_out() {
     let mut pool = Pool::new();
     pool.start_daemon();
     let worker = disk.folder("worker");
-    for file in ["token", "endpoint"] {
+    for file in ["worker-token", "endpoint"] {
         fs::copy(pool.state().join(file), worker.join(file)).unwrap();
     }
     pool.start_worker_in(&worker);
