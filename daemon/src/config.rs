@@ -88,7 +88,9 @@ impl Arguments {
     pub fn config(&self) -> Result<Config, String> {
         let state = self.state()?;
         let tls = tls::Files::find(&self.tls, &state)?;
-        if tls.is_none() && !self.listen.ip().is_loopback() {
+        // A task of an environment that sets CNX_LISTEN listens nowhere.
+        let listens = !matches!(self.command, Some(Command::Task(_)));
+        if listens && tls.is_none() && !self.listen.ip().is_loopback() {
             return Err(needs_tls(self.listen, &state));
         }
         if self.heartbeat.is_zero() || self.heartbeat * 3 > self.lease_ttl {
@@ -200,6 +202,8 @@ mod tests {
                 assert!(refusal.contains(said), "{refusal}");
             }
         }
+        let doctor = parse(&["--state", state, "--listen", "0.0.0.0:7420", "doctor"]).unwrap();
+        assert!(doctor.config().is_ok(), "what listens nowhere needs no certificate");
         assert!(parse(&["--listen", "localhost:0"]).unwrap().listen.ip().is_loopback());
         assert!(parse(&["--state", state, "--listen", "[::1]:0"]).unwrap().config().unwrap().tls.is_none());
     }
