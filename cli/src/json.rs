@@ -59,7 +59,7 @@ fn progress(p: &Progress) -> Value {
     json!({
         "phase": Phase::try_from(p.phase).unwrap_or_default().label(), "epoch": p.epoch, "epochs": p.epochs,
         "step": p.step, "steps": p.steps, "loss": p.loss, "learning_rate": p.learning_rate,
-        "images_per_s": p.images_per_s, "condensing_stage": p.condensing_stage,
+        "train_top1_error": p.train_top1_error, "images_per_s": p.images_per_s, "condensing_stage": p.condensing_stage,
         "condensing_stages": p.condensing_stages,
     })
 }

@@ -26,6 +26,8 @@ const COLUMNS: &[Column] = &[
     Column("TOP-1 ERR", Right, 1),
     Column("PUBLISHED", Right, 3),
     Column("LOSS", Right, 7),
+    Column("TRAIN ERR", Right, 9),
+    Column("LR", Right, 10),
     Column("CONDENSED", Right, 8),
     Column("SPEED", Right, 4),
     Column("ETA", Right, 2),
@@ -98,6 +100,8 @@ fn row(e: &Experiment, spec: Option<&Spec>, show_seed: bool, now_ms: u64) -> Vec
         e.top1_error.map(error).unwrap_or_default().into(),
         Cell::new(published.map(error).unwrap_or_default(), DIM),
         training.map(|p| format!("{:.3}", p.loss)).unwrap_or_default().into(),
+        training.map(|p| error(p.train_top1_error)).unwrap_or_default().into(),
+        training.map(|p| format!("{:.4}", p.learning_rate)).unwrap_or_default().into(),
         condensed
             .map(|p| format!("{}/{}", p.condensing_stage, p.condensing_stages))
             .unwrap_or_default()
@@ -146,6 +150,32 @@ pub fn word(state: State) -> String {
         State::Succeeded => "done".to_owned(),
         other => other.label(),
     }
+}
+
+/// How a training goes, in two lines of less than 80 columns: how far and how fast; how well.
+pub fn how_it_goes(e: &Experiment, spec: Option<&Spec>) -> Vec<String> {
+    let Some(p) = live(e).filter(|p| phase(p) == Phase::Train && p.step > 0) else { return Vec::new() };
+    let (step, steps) = (thousands(p.step), thousands(p.steps));
+    let left = spec.and_then(|s| eta_ms(p, s.train.batch_size)).map(|ms| format!(", done in {}", duration(ms)));
+    let speed = thousands(p.images_per_s as u64);
+    let stage = match p.condensing_stages {
+        0 => String::new(),
+        stages => format!(", condensing stage {} of {stages}", p.condensing_stage),
+    };
+    vec![
+        format!(
+            "epoch {} of {}, step {step} of {steps}, {speed} img/s{}",
+            p.epoch,
+            p.epochs,
+            left.unwrap_or_default()
+        ),
+        format!(
+            "loss {:.3}, training error {} %, lr {:.4}{stage}",
+            p.loss,
+            error(p.train_top1_error),
+            p.learning_rate
+        ),
+    ]
 }
 
 fn progress(e: &Experiment, spec: Option<&Spec>, now_ms: u64) -> Cell {
@@ -248,6 +278,10 @@ pub fn frame(reply: &StatusReply, now_ms: u64, (width, height): (usize, usize)) 
             Some(width),
         ));
     }
+    if let [one] = reply.experiments.as_slice() {
+        lines.push(String::new());
+        lines.extend(how_it_goes(one, spec(one).as_ref()).iter().map(|line| screen::fitted(line, Some(width))));
+    }
     lines.truncate(height.saturating_sub(1).max(1));
     lines
 }
@@ -332,6 +366,8 @@ mod tests {
             step: 167_348,
             steps: 234_600,
             loss: 0.1234,
+            train_top1_error: 3.456,
+            learning_rate: 0.0195,
             images_per_s: 8140.4,
             condensing_stage: 3,
             condensing_stages: 3,
@@ -374,19 +410,35 @@ mod tests {
 
     #[test]
     fn the_list_shows_how_far_and_what_it_reached() {
-        let lines = plain(frame(&example(), 11_521_000, (170, 30)));
+        let lines = plain(frame(&example(), 11_521_000, (190, 30)));
         assert_eq!(
             lines,
             [
                 "coordinator 127.0.0.1:7420, up 3 h 12 min; 2 workers, 1 of 2 busy; 1 running, 1 queued",
                 "",
-                "ID  EXPERIMENT      STATE   PROGRESS                         TOP-1 ERR  PUBLISHED   LOSS  CONDENSED        SPEED         ETA  ATTEMPT",
-                " 1  condensenet-50  done    300/300                               6.31       6.22                                             1",
-                " 2  condensenet-74  train   ████████▌    214/300                  7.02       5.28  0.123        3/3  8,140 img/s  8 min 48 s  2, resumed at 180",
+                "ID  EXPERIMENT      STATE   PROGRESS                         TOP-1 ERR  PUBLISHED   LOSS  TRAIN ERR      LR  CONDENSED        SPEED         ETA  ATTEMPT",
+                " 1  condensenet-50  done    300/300                               6.31       6.22                                                                1",
+                " 2  condensenet-74  train   ████████▌    214/300                  7.02       5.28  0.123       3.46  0.0195        3/3  8,140 img/s  8 min 48 s  2, resumed at 180",
                 " 3  condensenet-86  queued  next free GPU                                    5.06",
-                " 4  condensenet-98  failed  NaN loss at step 4,113\\u{1b}[2J                  4.83                                             1                  cnx explain 4",
+                " 4  condensenet-98  failed  NaN loss at step 4,113\\u{1b}[2J                  4.83                                                                1                  cnx explain 4",
             ]
         );
+    }
+
+    #[test]
+    fn of_one_training_a_watch_also_says_how_it_goes_on_a_narrow_screen() {
+        let mut reply = example();
+        reply.experiments = vec![reply.experiments[1].clone()];
+        let lines = plain(frame(&reply, 11_521_000, (80, 24)));
+        assert_eq!(
+            lines[5..],
+            [
+                "epoch 215 of 300, step 167,348 of 234,600, 8,140 img/s, done in 8 min 48 s",
+                "loss 0.123, training error 3.46 %, lr 0.0195, condensing stage 3 of 3",
+            ]
+        );
+        reply.experiments[0].progress = None;
+        assert!(!plain(frame(&reply, 11_521_000, (80, 24))).iter().any(|line| line.contains("loss")));
     }
 
     #[test]
@@ -411,7 +463,7 @@ mod tests {
     fn what_a_silent_worker_runs_is_marked() {
         let mut reply = example();
         reply.experiments[1].suspect_since_ms = 11_400_000;
-        let lines = plain(frame(&reply, 11_521_000, (170, 30)));
+        let lines = plain(frame(&reply, 11_521_000, (190, 30)));
         assert!(lines[4].contains("214/300 suspect: silent for 2 min 1 s"), "{}", lines[4]);
     }
 
@@ -441,7 +493,7 @@ mod tests {
         reply.experiments[2].message = "cnx resume lets it go on".into();
         reply.experiments[2].priority = 5;
         reply.experiments[1].stopping = StopReason::Paused as i32;
-        let lines = plain(frame(&reply, 11_521_000, (170, 30)));
+        let lines = plain(frame(&reply, 11_521_000, (190, 30)));
         assert!(lines[0].starts_with("QUEUE PAUSED (cnx resume --queue); coordinator"), "{}", lines[0]);
         assert!(lines[0].ends_with("1 queued, 1 paused"), "{}", lines[0]);
         assert!(lines[4].contains("condensenet-74  pausing"), "{}", lines[4]);

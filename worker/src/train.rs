@@ -301,6 +301,7 @@ impl<'a> Pace<'a> {
             images_per_s: meter.images_per_s(),
             condensing_stage: self.stage(step.saturating_sub(1)),
             condensing_stages: self.spec.model.condense_factor.saturating_sub(1),
+            train_top1_error: meter.top1_error(),
         })
     }
 }

@@ -23,6 +23,7 @@ pub fn lines(detail: &ExperimentDetail, now_ms: u64, width: Option<usize>) -> Ve
     let Some(e) = &detail.experiment else { return vec!["the coordinator described nothing".to_owned()] };
     let spec: Option<Spec> = serde_json::from_str(&e.spec_json).ok();
     let mut lines = head(e, now_ms);
+    lines.extend(view::how_it_goes(e, spec.as_ref()));
     if let Some(spec) = &spec {
         lines.extend(about(spec));
     }
