@@ -156,7 +156,8 @@ pub fn word(state: State) -> String {
 pub fn how_it_goes(e: &Experiment, spec: Option<&Spec>) -> Vec<String> {
     let Some(p) = live(e).filter(|p| phase(p) == Phase::Train && p.step > 0) else { return Vec::new() };
     let (step, steps) = (thousands(p.step), thousands(p.steps));
-    let left = spec.and_then(|s| eta_ms(p, s.train.batch_size)).map(|ms| format!(", done in {}", duration(ms)));
+    let left =
+        spec.and_then(|s| eta_ms(p, s.train.batch_size)).map(|ms| format!(", done in {}", duration(ms)));
     let speed = thousands(p.images_per_s as u64);
     let stage = match p.condensing_stages {
         0 => String::new(),
@@ -280,7 +281,9 @@ pub fn frame(reply: &StatusReply, now_ms: u64, (width, height): (usize, usize)) 
     }
     if let [one] = reply.experiments.as_slice() {
         lines.push(String::new());
-        lines.extend(how_it_goes(one, spec(one).as_ref()).iter().map(|line| screen::fitted(line, Some(width))));
+        lines.extend(
+            how_it_goes(one, spec(one).as_ref()).iter().map(|line| screen::fitted(line, Some(width))),
+        );
     }
     lines.truncate(height.saturating_sub(1).max(1));
     lines
