@@ -8,6 +8,7 @@
 //! - [`model`]: CondenseNet, DenseNet, learned group convolutions
 //! - [`train`]: the loop; [`cpu_step`]: its step on CPUs, by cnx-kernels; [`meter`], [`condensing`], [`learning_rate`] (pure),
 //!   [`optimizer`]
+//! - [`native`]: what libtorch can and tch has no binding for
 //! - [`evaluate`], [`convert`]
 //! - [`record`], [`checkpoint`], [`tensor_file`], [`artifacts`]: what is saved, as what, where; [`saver`]: by whom;
 //!   [`model_file`]: a model that is given; [`paths`]: which files a spec may name
@@ -30,6 +31,7 @@ pub mod learning_rate;
 pub mod meter;
 pub mod model;
 pub mod model_file;
+pub mod native;
 pub mod optimizer;
 pub mod paths;
 pub mod pipeline;
