@@ -62,6 +62,8 @@ fn train(dataset: Dataset) -> Train {
         group_lasso: if imagenet { 1e-5 } else { 0.0 },
         seed: 0,
         precision: Precision::Float32,
+        channels_last: false,
+        deterministic: true,
     }
 }
 

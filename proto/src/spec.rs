@@ -136,8 +136,15 @@ section! {
         group_lasso: f64,
         /// Decides the initial weights, the order of the images and their augmentation.
         seed: u64,
-        /// float32 or float64.
+        /// float32, float64, tf32 (of GPUs) or bfloat16.
         precision: Precision,
+        /// Feature maps with the channels innermost in memory: libtorch then takes other algorithms, faster on some GPUs.
+        #[serde(default, skip_serializing_if = "is_false")]
+        channels_last: bool,
+        /// On a GPU only algorithms that repeat bit for bit, so that a resumed training is the undisturbed one; false lets libtorch
+        /// take the fastest it finds. On a CPU all are.
+        #[serde(default = "yes", skip_serializing_if = "is_true")]
+        deterministic: bool,
     }
 }
 
@@ -169,7 +176,8 @@ section! {
         /// Main memory in GiB that is set aside for it on its worker; 0: none.
         #[serde(default, skip_serializing_if = "is_zero")]
         memory_gib: u32,
-        /// What takes the steps on a CPU: auto (cnx's own kernels where they can, several times as fast) or libtorch (always).
+        /// What takes the steps: auto (on a CPU cnx's own kernels where they can, several times as fast; on a GPU as graph),
+        /// libtorch (always, operation by operation) or graph (from data on the device, captured as a graph on a GPU).
         #[serde(default, skip_serializing_if = "is_auto")]
         kernels: Kernels,
         /// Labels that its worker must have, all of them.
@@ -307,18 +315,24 @@ named! {
         Float32 = "float32",
         /// IEEE double precision: for parity with the reference.
         Float64 = "float64",
+        /// Float32, but what enters products and convolutions is rounded to 10 bits of mantissa: arithmetic of GPUs.
+        Tf32 = "tf32",
+        /// Products and convolutions in bfloat16; weights, statistics, loss and update in float32.
+        Bfloat16 = "bfloat16",
     }
 }
 
 named! {
-    /// What takes the steps of a training on a CPU.
+    /// What takes the steps of a training.
     #[derive(Default)]
     Kernels {
-        /// cnx's own kernels for dense blocks in float32, libtorch for all else.
+        /// On a CPU cnx's own kernels for dense blocks in float32, libtorch for all else; on a GPU `Graph`.
         #[default]
         Auto = "auto",
-        /// libtorch.
+        /// libtorch, operation by operation, from batches that threads prepare.
         Libtorch = "libtorch",
+        /// libtorch, from data that lie on the device; on a GPU a step is captured once and then replayed.
+        Graph = "graph",
     }
 }
 
@@ -343,6 +357,18 @@ fn is_zero(number: &u32) -> bool {
 
 fn is_auto(kernels: &Kernels) -> bool {
     *kernels == Kernels::Auto
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Spec {

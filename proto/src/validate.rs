@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::architecture::{Form, Layer, Op, layers};
 use crate::recipe::recipe;
-use crate::spec::{Arch, Dataset, Run, Spec, Step};
+use crate::spec::{Arch, Dataset, Precision, Run, Spec, Step};
 
 /// Something wrong with a spec: which key, and what was expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -270,6 +270,9 @@ fn training(spec: &Spec, found: &mut Findings) {
     // TOML's whole numbers are signed; a larger seed could not be written back to a file.
     found.require(i64::try_from(train.seed).is_ok(), "train.seed", || {
         format!("must be at most {}, found {}", i64::MAX, train.seed)
+    });
+    found.require(train.precision != Precision::Tf32 || spec.resources.gpus > 0, "train.precision", || {
+        "is tf32, which only GPUs compute; set resources.gpus = 1, or precision = \"float32\"".into()
     });
     found.require((1..=1000).contains(&spec.resources.max_attempts), "resources.max_attempts", || {
         format!("must be 1 to 1000, found {}", spec.resources.max_attempts)

@@ -156,6 +156,8 @@ fn impossible_values_are_refused() {
         ("name=12", "name"),
         ("name=a/../b", "name must be letters"),
         ("data.workers=0", "data.workers must be"),
+        ("train.precision=tf32", "train.precision is tf32, which only GPUs compute; set resources.gpus = 1"),
+        ("train.precision=float16", "expected one of `float32`, `float64`, `tf32`, `bfloat16`"),
     ] {
         let set = if set == "model.stages=1-1-1-1-1-1-1" {
             vec![set, "model.growth=8-8-8-8-8-8-8"]
@@ -181,14 +183,28 @@ fn json_is_read_back_as_it_was_and_validated() {
 fn the_hash_is_of_what_decides_the_figures() {
     let spec = good();
     let changed = |set: &str| parse("mine.toml", GOOD, &[set.parse().unwrap()]).unwrap();
-    for same in
-        ["name=other", "published.top1_error=1", "data.workers=7", "data.root=/tmp", "resources.gpus=1"]
-    {
+    for same in [
+        "name=other",
+        "published.top1_error=1",
+        "data.workers=7",
+        "data.root=/tmp",
+        "resources.gpus=1",
+        "resources.kernels=graph",
+        "train.channels_last=false",
+        "train.deterministic=true",
+    ] {
         assert_eq!(changed(same).hash(), spec.hash(), "{same}");
     }
-    for other in
-        ["train.seed=1", "train.epochs=7", "model.growth=8-16-64", "data.dataset=cifar100", "train.lr=0.2"]
-    {
+    for other in [
+        "train.seed=1",
+        "train.epochs=7",
+        "model.growth=8-16-64",
+        "data.dataset=cifar100",
+        "train.lr=0.2",
+        "train.precision=bfloat16",
+        "train.channels_last=true",
+        "train.deterministic=false",
+    ] {
         assert_ne!(changed(other).hash(), spec.hash(), "{other}");
     }
     assert_eq!(changed("train.seed=1").group_hash(), spec.group_hash());
@@ -202,7 +218,10 @@ fn a_new_key_leaves_the_hashes_of_old_specs_as_they_were() {
     let config = include_str!("../../configs/condensenet-86.toml");
     let spec = parse("condensenet-86.toml", config, &[]).unwrap();
     assert_eq!(spec.hash(), "af8e1c3f02798bc01eea50da60ef37a9b6df0651b1424c53eea7409900a36965");
-    assert!(!spec.to_json().contains("from"), "{}", spec.to_json());
+    for unsaid in ["from", "channels_last", "deterministic"] {
+        assert!(!spec.to_json().contains(unsaid), "{}", spec.to_json());
+    }
+    assert!(spec.train.deterministic && !spec.train.channels_last);
 }
 
 fn files<'a>(named: &'a [(&'a str, &'a str)]) -> impl Fn(&Path) -> io::Result<String> + 'a {

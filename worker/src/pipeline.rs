@@ -99,6 +99,7 @@ fn prepare(assign: &Assign, here: &Surroundings, reporter: &mut Reporter) -> Res
     reporter.progress(phase(&spec, Phase::Prepare, 0, 0));
     let threads = if spec.resources.threads > 0 { spec.resources.threads } else { here.threads };
     tch::set_num_threads(threads as i32);
+    device::set_arithmetic(&spec, here.device)?;
     match ModelFile::given(assign, &spec)? {
         Some(file) => prepare_job(assign, spec, threads, here, &file),
         None => prepare_training(assign, spec, threads, here),
@@ -106,6 +107,7 @@ fn prepare(assign: &Assign, here: &Surroundings, reporter: &mut Reporter) -> Res
 }
 
 fn prepare_training(assign: &Assign, spec: Spec, threads: u32, here: &Surroundings) -> Result<Prepared> {
+    device::set_repeatable(&spec, here.device)?;
     let data = data::load(&spec, here.data.as_deref())?;
     let mut network = Network::new(&spec, Form::Large, here.device)?;
     let mut optimizer = Sgd::new(network.state(), &spec.train)?;

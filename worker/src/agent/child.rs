@@ -28,6 +28,7 @@ use super::boot_clock;
 use super::log_lines;
 use super::outcome::Exit;
 use super::spool::MAX_REPORT_BYTES;
+use crate::device;
 
 /// Reports and lines that wait to be taken in; a full queue holds the child back by its pipe.
 const QUEUE: usize = 64;
@@ -108,6 +109,7 @@ impl Spawner {
             .process_group(0)
             .kill_on_drop(true);
         spin_briefly(&mut command);
+        repeat_on_gpus(&mut command);
         die_with_this_process(&mut command);
         let (reply, child) = oneshot::channel();
         self.0.send(Request { command, reply }).ok().with_context(started)?;
@@ -124,6 +126,14 @@ impl Spawner {
 fn spin_briefly(command: &mut Command) {
     if ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT"].iter().all(|set| std::env::var_os(set).is_none()) {
         command.env("GOMP_SPINCOUNT", "1000");
+    }
+}
+
+/// cuBLAS reads its environment when it is first used: with a workspace of fixed size its sums have one order. What the user has
+/// set stands.
+fn repeat_on_gpus(command: &mut Command) {
+    if std::env::var_os(device::WORKSPACE).is_none() {
+        command.env(device::WORKSPACE, device::REPEATABLE[0]);
     }
 }
 

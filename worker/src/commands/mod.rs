@@ -63,6 +63,7 @@ impl ModelArguments {
         };
         let spec = Spec::from_json(&json)
             .map_err(|e| Failure::bad_spec(format!("the spec of {}: {e}", self.model.display())))?;
+        device::set_arithmetic(&spec, device)?;
         let network = file.network(&spec, device)?;
         Ok((spec, network))
     }

@@ -1,6 +1,6 @@
 //! A training step on the CPU: dense blocks by cnx-kernels, the first convolution, the classifier and the loss by libtorch.
 //!
-//! The same function as [`crate::train::train_step`] with libtorch alone, to rounding, and several times as fast. It is for
+//! The same function as [`crate::step::train_step`] with libtorch alone, to rounding, and several times as fast. It is for
 //! networks that are made of dense blocks as CondenseNet's are, in float32; [`CpuStep::new`] tells.
 
 mod lasso;
@@ -11,7 +11,7 @@ use cnx_kernels::pointwise::Dropout;
 use cnx_kernels::{Group, Pass, Shape, Threads, Trunk};
 use cnx_proto::Spec;
 use cnx_proto::architecture::{self, Form};
-use cnx_proto::spec::Kernels;
+use cnx_proto::spec::{Kernels, Precision};
 use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::data::batches::{Batch, Normalisation};
@@ -19,7 +19,7 @@ use crate::failure::{Failure, Result};
 use crate::model::Network;
 use crate::model::state::to_host;
 use crate::optimizer::Sgd;
-use crate::train::{StepFigures, StepSettings};
+use crate::step::{StepFigures, StepSettings};
 use plan::Plan;
 
 /// The share of a batch's statistics in the running ones.
@@ -62,7 +62,7 @@ impl CpuStep {
     /// See [`CpuStep::new`].
     pub fn with_threads(spec: &Spec, network: &Network, threads: usize) -> Result<Option<CpuStep>> {
         let state = network.state();
-        if spec.resources.kernels == Kernels::Libtorch {
+        if spec.resources.kernels != Kernels::Auto || spec.train.precision != Precision::Float32 {
             return Ok(None);
         }
         if state.device() != Device::Cpu || state.kind() != Kind::Float || network.form() != Form::Large {
@@ -103,7 +103,7 @@ impl CpuStep {
         }))
     }
 
-    /// Forward, loss, lasso, backward, update: as [`crate::train::train_step`].
+    /// Forward, loss, lasso, backward, update: as [`crate::step::train_step`].
     ///
     /// # Errors
     /// When libtorch fails.

@@ -1,16 +1,16 @@
 //! What each kind of layer computes.
 
 use cnx_proto::architecture::{Layer, Op};
-use cnx_proto::random::{Purpose, Stream};
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
+use super::dropout::Dropout;
 use super::learned_group_conv::LearnedGroupConv;
 use super::state::{State, Tensors};
 use crate::failure::{Failure, Result};
 
 /// What a forward pass is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+#[derive(Debug, Clone, Copy)]
+pub enum Mode<'a> {
     /// Batch norms use their running statistics; nothing is dropped.
     Evaluate,
     /// Batch norms use the batch's statistics; dropout draws the masks of this seed and step.
@@ -20,11 +20,19 @@ pub enum Mode {
         /// The step, from 0.
         step: u64,
     },
+    /// The same, the masks drawn on the device: a captured pass reads the step anew each time.
+    TrainAt {
+        /// The experiment's seed.
+        seed: u64,
+        /// The step, from 0: one integer.
+        step: &'a Tensor,
+    },
 }
 
-impl Mode {
-    fn trains(self) -> bool {
-        self != Mode::Evaluate
+impl Mode<'_> {
+    /// Whether it is training.
+    pub fn trains(self) -> bool {
+        !matches!(self, Mode::Evaluate)
     }
 }
 
@@ -76,7 +84,7 @@ impl Module {
     }
 
     /// Maps [n, channels, h, w] to such a map; a linear layer and what is pooled wholly have [n, channels].
-    pub fn forward(&self, inputs: &[&Tensor], mode: Mode) -> Result<Tensor> {
+    pub fn forward(&self, inputs: &[&Tensor], mode: Mode<'_>) -> Result<Tensor> {
         let [x, others @ ..] = inputs else {
             return Err(Failure::internal("a layer of the network sees nothing"));
         };
@@ -132,42 +140,9 @@ impl BatchNorm {
         })
     }
 
-    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
         let (weight, bias) = (Some(&self.weight), Some(&self.bias));
         let (mean, var) = (Some(&self.running_mean), Some(&self.running_var));
         Ok(x.f_batch_norm(weight, bias, mean, var, mode.trains(), 0.1, 1e-5, true)?)
     }
-}
-
-/// Sets activations to 0 with a probability, and scales up the others, in training.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Dropout {
-    /// The probability.
-    pub probability: f64,
-    /// Tells the masks of a step apart.
-    pub layer: u32,
-}
-
-impl Dropout {
-    fn forward(self, x: &Tensor, mode: Mode) -> Result<Tensor> {
-        let Mode::Train { seed, step } = mode else { return Ok(x.shallow_clone()) };
-        let mask = dropout_mask(self.probability, seed, step, self.layer, x.numel());
-        let mask = Tensor::f_from_data_size(&mask, &x.size(), Kind::Uint8)?.f_to_device(x.device())?;
-        Ok(x.f_mul(&mask.f_to_kind(x.kind())?)?.f_mul_scalar(1.0 / (1.0 - self.probability))?)
-    }
-}
-
-/// 1 where kept, 0 where dropped. Drawn on the host with 16 bits an element, so the probability is rounded to a
-/// multiple of 2⁻¹⁶: a step has millions of elements.
-pub(crate) fn dropout_mask(probability: f64, seed: u64, step: u64, layer: u32, elements: usize) -> Vec<u8> {
-    let mut random = Stream::new(seed, Purpose::Dropout, [step as u32, layer]);
-    let threshold = (probability * 65536.0).round() as u32;
-    let mut mask = Vec::with_capacity(elements + 1);
-    while mask.len() < elements {
-        let bits = random.next_u32();
-        mask.push(u8::from(bits & 0xffff >= threshold));
-        mask.push(u8::from(bits >> 16 >= threshold));
-    }
-    mask.truncate(elements);
-    mask
 }

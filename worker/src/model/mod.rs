@@ -4,6 +4,7 @@
 //! Start at [`Network::forward`], then `layers.rs` and `learned_group_conv.rs`.
 
 mod convert;
+mod dropout;
 mod layers;
 mod learned_group_conv;
 pub mod state;
@@ -17,9 +18,10 @@ use cnx_proto::spec::Precision;
 use tch::{Device, Kind, Tensor};
 
 use crate::failure::Result;
+use crate::native::{self, Autocast};
+pub(crate) use dropout::dropout_mask;
 pub use layers::Mode;
 use layers::Module;
-pub(crate) use layers::dropout_mask;
 use learned_group_conv::LearnedGroupConv;
 use state::State;
 
@@ -33,6 +35,9 @@ pub struct Network {
     modules: Vec<Module>,
     /// For each layer the last one that sees its map.
     last_uses: Vec<usize>,
+    /// Products and convolutions compute in bfloat16.
+    bfloat16: bool,
+    channels_last: bool,
 }
 
 impl Network {
@@ -42,8 +47,8 @@ impl Network {
     /// When libtorch fails, e.g. for want of memory.
     pub fn new(spec: &Spec, form: Form, device: Device) -> Result<Network> {
         let kind = match spec.train.precision {
-            Precision::Float32 => Kind::Float,
             Precision::Float64 => Kind::Double,
+            Precision::Float32 | Precision::Tf32 | Precision::Bfloat16 => Kind::Float,
         };
         let layers = architecture::layers(&spec.model, spec.data.dataset, form);
         let mut state = State::new(device, kind, spec.train.seed, form)?;
@@ -53,20 +58,24 @@ impl Network {
         for (i, layer) in layers.iter().enumerate() {
             layer.inputs.iter().for_each(|&input| last_uses[input] = i);
         }
-        Ok(Network { state, form, layers, modules, last_uses })
+        let (bfloat16, channels_last) =
+            (spec.train.precision == Precision::Bfloat16, spec.train.channels_last);
+        Ok(Network { state, form, layers, modules, last_uses, bfloat16, channels_last })
     }
 
     /// Logits [n, classes] of normalised images [n, 3, h, w].
     ///
     /// # Errors
     /// When libtorch fails.
-    pub fn forward(&mut self, images: &Tensor, mode: Mode) -> Result<Tensor> {
-        if mode != Mode::Evaluate {
+    pub fn forward(&mut self, images: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        if mode.trains() {
             self.count_batch()?;
         }
+        let device = self.state.device();
+        let _autocast = if self.bfloat16 { Some(Autocast::bfloat16(device)?) } else { None };
         // The first layer is the input.
-        let mut maps = vec![Some(images.shallow_clone())];
-        let mut x = images.shallow_clone();
+        let mut x = if self.channels_last { native::channels_last(images)? } else { images.shallow_clone() };
+        let mut maps = vec![Some(x.shallow_clone())];
         for (i, (layer, module)) in self.layers.iter().zip(&self.modules).enumerate().skip(1) {
             let inputs: Vec<&Tensor> =
                 layer.inputs.iter().filter_map(|&input| maps[input].as_ref()).collect();
@@ -79,7 +88,7 @@ impl Network {
                 .filter(|&&input| self.last_uses[input] == i)
                 .for_each(|&input| maps[input] = None);
         }
-        Ok(x)
+        Ok(x.f_to_kind(self.state.kind())?)
     }
 
     /// Drops the inputs that a condensing stage says, in every learned group convolution.
