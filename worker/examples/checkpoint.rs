@@ -18,7 +18,7 @@ use cnx_worker::failure::{Failure, Result};
 use cnx_worker::model::{Form, Network};
 use cnx_worker::optimizer::Sgd;
 use cnx_worker::record::{Record, UnderWay};
-use cnx_worker::train::{StepSettings, train_step};
+use cnx_worker::step::{StepSettings, train_step};
 use tch::{Device, Kind, Tensor};
 
 const STEPS: u64 = 8;

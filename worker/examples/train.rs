@@ -15,7 +15,7 @@ use cnx_worker::cpu_step::CpuStep;
 use cnx_worker::data::{self, batches, batches::Normalisation};
 use cnx_worker::model::{Form, Network};
 use cnx_worker::optimizer::Sgd;
-use cnx_worker::train::{StepSettings, train_step};
+use cnx_worker::step::{StepSettings, train_step};
 use tch::Device;
 
 fn main() {

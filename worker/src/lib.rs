@@ -6,8 +6,8 @@
 //! - [`pipeline`]: one attempt on one screen: data → model → train → evaluate → convert → evaluate
 //! - [`data`]: CIFAR and the generated set; order, augmentation, batches
 //! - [`model`]: CondenseNet, DenseNet, learned group convolutions
-//! - [`train`]: the loop; [`cpu_step`]: its step on CPUs, by cnx-kernels; [`meter`], [`condensing`], [`learning_rate`] (pure),
-//!   [`optimizer`]
+//! - [`train`]: the loop; [`step`]: its step by libtorch; [`cpu_step`]: the same on CPUs by cnx-kernels; [`device_step`]: the same
+//!   from data on the device, a graph on GPUs; [`meter`], [`condensing`], [`learning_rate`] (pure), [`optimizer`]
 //! - [`native`]: what libtorch can and tch has no binding for
 //! - [`evaluate`], [`convert`]
 //! - [`record`], [`checkpoint`], [`tensor_file`], [`artifacts`]: what is saved, as what, where; [`saver`]: by whom;
@@ -24,6 +24,7 @@ pub mod convert;
 pub mod cpu_step;
 pub mod data;
 pub mod device;
+pub mod device_step;
 pub mod evaluate;
 pub mod failure;
 pub mod frame;
@@ -38,6 +39,7 @@ pub mod pipeline;
 pub mod record;
 pub mod reporter;
 pub mod saver;
+pub mod step;
 pub mod stop;
 pub mod tensor_file;
 pub mod train;

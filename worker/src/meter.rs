@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use crate::failure::{Failure, Result};
 use crate::model::state::to_host;
 use crate::record::UnderWay;
-use crate::train::StepFigures;
+use crate::step::StepFigures;
 
 /// The sums of one epoch. Figures stay on the device until they are read, so that no step waits for it; they are added one by
 /// one in the order of the steps, so that the sums do not depend on when that is.
@@ -17,11 +17,22 @@ pub struct Meter {
     first_step: u64,
     steps: u64,
     images: u64,
-    pending: Vec<(StepFigures, usize)>,
+    /// The images of each step that was not read.
+    pending: Vec<usize>,
+    waiting: Waiting,
     /// Of the steps that were read.
     sums: UnderWay,
     /// Since when the clock runs.
     running: Option<Instant>,
+}
+
+/// Where the figures of steps that were not read wait.
+#[derive(Debug)]
+enum Waiting {
+    /// One by one.
+    Steps(Vec<StepFigures>),
+    /// In the rows of a table, a row for each step of the epoch: loss, images that were right, lasso.
+    Table(Tensor),
 }
 
 impl Meter {
@@ -29,7 +40,13 @@ impl Meter {
     pub fn new(first_step: u64, under_way: Option<UnderWay>) -> Meter {
         let sums = under_way.unwrap_or_default();
         let UnderWay { steps, images, .. } = sums;
-        Meter { first_step, steps, images, pending: Vec::new(), sums, running: None }
+        let (pending, waiting) = (Vec::new(), Waiting::Steps(Vec::new()));
+        Meter { first_step, steps, images, pending, waiting, sums, running: None }
+    }
+
+    /// From now on figures are found in a table [steps of the epoch, 3], which steps fill on the device.
+    pub fn read_from(&mut self, table: &Tensor) {
+        self.waiting = Waiting::Table(table.shallow_clone());
     }
 
     /// Counts time from now on.
@@ -55,7 +72,15 @@ impl Meter {
 
     /// Takes the figures of a step over some images.
     pub fn add(&mut self, figures: StepFigures, images: usize) {
-        self.pending.push((figures, images));
+        if let Waiting::Steps(waiting) = &mut self.waiting {
+            waiting.push(figures);
+        }
+        self.add_noted(images);
+    }
+
+    /// Counts a step over some images, whose figures are in the table.
+    pub fn add_noted(&mut self, images: usize) {
+        self.pending.push(images);
         self.steps += 1;
         self.images += images as u64;
     }
@@ -68,20 +93,14 @@ impl Meter {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let mut tensors = Vec::new();
-        for (figures, _) in &self.pending {
-            tensors.push(figures.loss.f_to_kind(Kind::Double)?);
-            tensors.push(figures.right.shallow_clone());
-            tensors.push(match &figures.lasso {
-                Some(lasso) => lasso.f_to_kind(Kind::Double)?,
-                None => figures.right.f_zeros_like()?,
-            });
-        }
-        let values = to_host(&Tensor::f_stack(&tensors, 0)?)?;
+        let values = match &mut self.waiting {
+            Waiting::Steps(waiting) => fetch(&std::mem::take(waiting))?,
+            Waiting::Table(table) => {
+                to_host(&table.f_narrow(0, self.sums.steps as i64, self.pending.len() as i64)?)?
+            }
+        };
         let first = self.next_step() - self.pending.len() as u64;
-        for (step, (figures, (_, images))) in
-            (first..).zip(values.chunks_exact(3).zip(self.pending.drain(..)))
-        {
+        for (step, (figures, images)) in (first..).zip(values.chunks_exact(3).zip(self.pending.drain(..))) {
             let [loss, right, lasso] = [figures[0], figures[1], figures[2]];
             if !loss.is_finite() || !lasso.is_finite() {
                 return Err(diverged(loss, step));
@@ -129,6 +148,20 @@ impl Meter {
     }
 }
 
+/// Loss, images that were right and lasso of each step, in one copy from the device.
+fn fetch(steps: &[StepFigures]) -> Result<Vec<f64>> {
+    let mut tensors = Vec::new();
+    for StepFigures { loss, right, lasso } in steps {
+        tensors.push(loss.f_to_kind(Kind::Double)?);
+        tensors.push(right.shallow_clone());
+        tensors.push(match lasso {
+            Some(lasso) => lasso.f_to_kind(Kind::Double)?,
+            None => right.f_zeros_like()?,
+        });
+    }
+    to_host(&Tensor::f_stack(&tensors, 0)?)
+}
+
 fn diverged(loss: f64, step: u64) -> Failure {
     let what = if loss.is_nan() { "NaN" } else { "infinite" };
     let message = format!("{what} loss at step {} (from 1): the training diverged; lower train.lr", step + 1);
@@ -158,6 +191,23 @@ mod tests {
         assert_eq!(whole_sums, cut_sums);
         assert_eq!((whole.next_step(), cut.next_step()), (60, 60));
         assert_eq!(whole.mean_lasso().to_bits(), cut.mean_lasso().to_bits());
+    }
+
+    #[test]
+    fn figures_in_a_table_are_the_same_sums() {
+        let losses = [0.5, 1.0 / 3.0, 0.1, 7.0];
+        let rows: Vec<[f64; 3]> = losses.iter().map(|loss| [*loss, 3.0, loss / 7.0]).collect();
+        let mut one_by_one = Meter::new(10, None);
+        let mut table = Meter::new(10, None);
+        table.read_from(&Tensor::from_slice2(&rows));
+        for (i, loss) in losses.into_iter().enumerate() {
+            one_by_one.add(figures(loss), 7);
+            table.add_noted(7);
+            if i == 1 {
+                table.read().unwrap();
+            }
+        }
+        assert_eq!(table.under_way().unwrap(), one_by_one.under_way().unwrap());
     }
 
     #[test]

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use cnx_proto::spec::Train;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::failure::{Failure, Result};
 use crate::model::state::State;
+use crate::native;
 
 /// The prefix of momenta in a checkpoint.
 const PREFIX: &str = "optimizer.momentum.";
@@ -51,8 +52,21 @@ impl Sgd {
     /// # Errors
     /// When libtorch fails.
     pub fn step(&mut self, loss: &Tensor, learning_rate: f64) -> Result<()> {
-        let gradients = Tensor::f_run_backward(&[loss], &self.parameters, false, false)?;
-        self.apply(&tch::no_grad(|| flatten(&gradients))?, learning_rate)
+        self.apply(&self.gradient(loss)?, learning_rate)
+    }
+
+    /// The same with a learning rate on the device, without dimensions and of the parameters' kind: a captured step reads it anew
+    /// each time. In single precision it is one pass, of which the last product is not rounded by itself.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn step_at(&mut self, loss: &Tensor, learning_rate: &Tensor) -> Result<()> {
+        let gradient = self.gradient(loss)?;
+        if self.flat.kind() != Kind::Float {
+            return self.descend(&gradient, |direction| Ok(direction.f_mul(learning_rate)?));
+        }
+        let Sgd { flat, momentum, factor, nesterov, weight_decay, .. } = self;
+        native::fused_sgd(flat, &gradient, momentum, learning_rate, *weight_decay, *factor, *nesterov)
     }
 
     /// One step against a gradient that is there: that of all parameters, one after another.
@@ -60,6 +74,15 @@ impl Sgd {
     /// # Errors
     /// When libtorch fails.
     pub fn apply(&mut self, gradient: &Tensor, learning_rate: f64) -> Result<()> {
+        self.descend(gradient, |direction| Ok(direction.f_mul_scalar(learning_rate)?))
+    }
+
+    fn gradient(&self, loss: &Tensor) -> Result<Tensor> {
+        let gradients = Tensor::f_run_backward(&[loss], &self.parameters, false, false)?;
+        tch::no_grad(|| flatten(&gradients))
+    }
+
+    fn descend(&mut self, gradient: &Tensor, scaled: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
         tch::no_grad(|| {
             let mut gradient = gradient.shallow_clone();
             if self.weight_decay != 0.0 {
@@ -70,7 +93,7 @@ impl Sgd {
                 true => gradient.f_add(&self.momentum.f_mul_scalar(self.factor)?)?,
                 false => self.momentum.shallow_clone(),
             };
-            let _ = self.flat.f_sub_(&direction.f_mul_scalar(learning_rate)?)?;
+            let _ = self.flat.f_sub_(&scaled(&direction)?)?;
             Ok(())
         })
     }

@@ -5,22 +5,23 @@ use std::time::Duration;
 
 use cnx_proto::Spec;
 use cnx_proto::v1::{EpochMetrics, Errors, FailureClass, Phase, Progress};
-use tch::{Kind, Reduction, Tensor};
 
 use crate::checkpoint::{Keeper, Snapshot};
 use crate::condensing;
 use crate::cpu_step::CpuStep;
 use crate::data::Data;
-use crate::data::batches::{self, Batch, Normalisation};
+use crate::data::batches::{self, Batch, Batches, Normalisation};
+use crate::device_step::DeviceStep;
 use crate::evaluate::evaluate;
 use crate::failure::{Failure, Result};
 use crate::learning_rate::learning_rate;
 use crate::meter::Meter;
-use crate::model::{Mode, Network};
+use crate::model::Network;
 use crate::optimizer::Sgd;
 use crate::record::Record;
 use crate::reporter::{Reporter, log};
 use crate::saver::Saver;
+use crate::step::{StepFigures, StepSettings, train_step};
 use crate::stop::Stop;
 
 /// Those that an attempt works with.
@@ -71,11 +72,12 @@ pub fn train(
     let normalisation = Normalisation::new(bench.spec, network.state().kind(), network.state().device())?;
     let pace = Pace::new(bench.spec, bench.data.train.len());
     let kernels = CpuStep::new(bench.spec, network)?;
+    let device_step = DeviceStep::new(bench.spec, &bench.data.train, network)?;
     let (keeper, every) = (bench.keeper, bench.checkpoint_every);
     std::thread::scope(|scope| {
         let saver = Saver::start(scope, keeper, every, record.position())?;
         let mut training =
-            Training { bench, network, optimizer, record, kernels, normalisation, pace, saver };
+            Training { bench, network, optimizer, record, kernels, device_step, normalisation, pace, saver };
         let trained = training.epochs();
         let Training { bench, saver, .. } = training;
         let saved = saver.end(bench.reporter);
@@ -96,6 +98,8 @@ struct Training<'t, 'b, 'scope> {
     record: &'t mut Record,
     /// Take the steps where they can; else libtorch does.
     kernels: Option<CpuStep>,
+    /// Takes them, and the images too, where there is one.
+    device_step: Option<DeviceStep>,
     normalisation: Normalisation,
     pace: Pace<'b>,
     saver: Saver<'scope>,
@@ -130,27 +134,47 @@ impl Training<'_, '_, '_> {
 
     /// An epoch (from 0), from the step at which the meter stands to its evaluation. When interrupted, it stands between two steps.
     fn epoch(&mut self, epoch: u32, meter: &mut Meter) -> Result<EpochMetrics> {
-        let Bench { spec, data, .. } = *self.bench;
-        let device = self.network.state().device();
         meter.start_clock();
-        for batch in batches::training_from(&data.train, spec, epoch, meter.steps() as usize, device) {
+        let mut batches = self.start_epoch(epoch, meter)?;
+        while meter.steps() < self.pace.steps_per_epoch {
             self.between_steps(meter)?;
-            let (batch, step) = (batch?, meter.next_step());
-            self.network.condense_to(self.pace.stage(step))?;
-            let learning_rate = self.pace.learning_rate(step);
-            let settings = StepSettings { step, learning_rate, train: &spec.train };
-            meter.add(self.step(&batch, &settings)?, batch.len());
+            self.network.condense_to(self.pace.stage(meter.next_step()))?;
+            self.next_step(&mut batches, meter)?;
             if self.bench.reporter.progress_is_due() {
                 let progress = self.pace.progress(epoch, meter)?;
                 self.bench.reporter.progress(progress);
             }
         }
-        if meter.steps() != self.pace.steps_per_epoch {
-            return Err(Failure::internal("a thread that prepares batches died while training"));
-        }
         meter.read()?;
         meter.stop_clock();
         self.finish_epoch(epoch, meter)
+    }
+
+    /// The batches of the steps that are left of an epoch; none where the device has them already.
+    fn start_epoch(&mut self, epoch: u32, meter: &mut Meter) -> Result<Option<Batches>> {
+        let Bench { spec, data, .. } = *self.bench;
+        let Some(device_step) = &mut self.device_step else {
+            let device = self.network.state().device();
+            let done = meter.steps() as usize;
+            return Ok(Some(batches::training_from(&data.train, spec, epoch, done, device)));
+        };
+        device_step.start_epoch(spec, epoch, meter.steps(), &self.pace.learning_rates(epoch))?;
+        meter.read_from(device_step.figures());
+        Ok(None)
+    }
+
+    fn next_step(&mut self, batches: &mut Option<Batches>, meter: &mut Meter) -> Result<()> {
+        let train = &self.bench.spec.train;
+        if let Some(device_step) = &mut self.device_step {
+            meter.add_noted(device_step.step(self.network, self.optimizer, train)?);
+            return Ok(());
+        }
+        let died = || Failure::internal("a thread that prepares batches died while training");
+        let batch = batches.as_mut().and_then(Iterator::next).ok_or_else(died)??;
+        let step = meter.next_step();
+        let settings = StepSettings { step, learning_rate: self.pace.learning_rate(step), train };
+        meter.add(self.step(&batch, &settings)?, batch.len());
+        Ok(())
     }
 
     fn step(&mut self, batch: &Batch, settings: &StepSettings<'_>) -> Result<StepFigures> {
@@ -219,53 +243,6 @@ impl Training<'_, '_, '_> {
     }
 }
 
-/// What decides a step besides network and batch.
-#[derive(Debug, Clone, Copy)]
-pub struct StepSettings<'a> {
-    /// The step, from 0.
-    pub step: u64,
-    /// Its learning rate.
-    pub learning_rate: f64,
-    /// The rest.
-    pub train: &'a cnx_proto::spec::Train,
-}
-
-/// Figures of a step, still on the device.
-#[derive(Debug)]
-pub struct StepFigures {
-    /// Mean cross-entropy of the batch before the update, lasso not included.
-    pub loss: Tensor,
-    /// Images whose class was right.
-    pub right: Tensor,
-    /// Σ of the group lasso, before λ; none once condensing is over, or without λ.
-    pub lasso: Option<Tensor>,
-}
-
-/// Forward, loss, lasso, backward, update.
-///
-/// # Errors
-/// When libtorch fails.
-pub fn train_step(
-    network: &mut Network,
-    optimizer: &mut Sgd,
-    normalisation: &Normalisation,
-    batch: &Batch,
-    settings: &StepSettings<'_>,
-) -> Result<StepFigures> {
-    let StepSettings { step, learning_rate, train } = *settings;
-    let images = normalisation.apply(&batch.images)?;
-    let logits = network.forward(&images, Mode::Train { seed: train.seed, step })?;
-    let loss = logits.f_cross_entropy_loss(&batch.labels, None::<&Tensor>, Reduction::Mean, -100, 0.0)?;
-    let lasso = if train.group_lasso > 0.0 { network.lasso()? } else { None };
-    let objective = match &lasso {
-        Some(lasso) => loss.f_add(&lasso.f_mul_scalar(train.group_lasso)?)?,
-        None => loss.shallow_clone(),
-    };
-    optimizer.step(&objective, learning_rate)?;
-    let right = logits.f_argmax(1, false)?.f_eq_tensor(&batch.labels)?.f_sum(Kind::Double)?;
-    Ok(StepFigures { loss: loss.f_detach()?, right, lasso: lasso.map(|lasso| lasso.f_detach()).transpose()? })
-}
-
 /// Steps and what follows from them.
 struct Pace<'a> {
     spec: &'a Spec,
@@ -285,6 +262,12 @@ impl<'a> Pace<'a> {
 
     fn learning_rate(&self, step: u64) -> f64 {
         learning_rate(&self.spec.train, step, self.steps_per_epoch)
+    }
+
+    /// Those of all steps of an epoch.
+    fn learning_rates(&self, epoch: u32) -> Vec<f64> {
+        let first = self.steps_per_epoch * u64::from(epoch);
+        (first..first + self.steps_per_epoch).map(|step| self.learning_rate(step)).collect()
     }
 
     fn progress(&self, epoch: u32, meter: &mut Meter) -> Result<Progress> {

@@ -14,7 +14,7 @@ use cnx_worker::data::batches::{Batch, Normalisation};
 use cnx_worker::model::state::to_host;
 use cnx_worker::model::{Form, Mode, Network};
 use cnx_worker::optimizer::Sgd;
-use cnx_worker::train::{StepFigures, StepSettings, train_step};
+use cnx_worker::step::{StepFigures, StepSettings, train_step};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 

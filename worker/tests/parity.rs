@@ -20,8 +20,8 @@ use cnx_worker::learning_rate::learning_rate;
 use cnx_worker::model::state::to_host;
 use cnx_worker::model::{Form, Mode, Network};
 use cnx_worker::optimizer::Sgd;
+use cnx_worker::step::{StepSettings, train_step};
 use cnx_worker::tensor_file;
-use cnx_worker::train::{StepSettings, train_step};
 use safetensors::SafeTensors;
 use tch::{Device, Kind, Tensor};
 

@@ -13,6 +13,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use cnx_proto::Spec;
+use cnx_proto::spec::Kernels;
 use cnx_proto::v1::{FailureClass, outcome::Kind, report::Body};
 use cnx_worker::stop::Stop;
 use common::{NEVER, Told, read_all, run, run_with, spawn, tiny};
@@ -95,6 +96,17 @@ fn stopped_at_every_step_of_one_training_it_ends_the_same() {
     let [whole, cut] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let undisturbed = run(&spec, whole.path(), 1, None);
     // Each attempt does one step, or one evaluation, which is of one batch.
+    let (last, attempts) = chain(&spec, cut.path(), 1);
+    assert!(attempts > 35, "{attempts}");
+    assert_same_end((&undisturbed, whole.path()), (&last, cut.path()), attempts);
+}
+
+#[test]
+fn stopped_at_every_step_from_data_on_the_device_it_ends_the_same() {
+    let mut spec = eventful();
+    spec.resources.kernels = Kernels::Graph;
+    let [whole, cut] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let undisturbed = run(&spec, whole.path(), 1, None);
     let (last, attempts) = chain(&spec, cut.path(), 1);
     assert!(attempts > 35, "{attempts}");
     assert_same_end((&undisturbed, whole.path()), (&last, cut.path()), attempts);

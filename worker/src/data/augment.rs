@@ -3,7 +3,7 @@
 use cnx_proto::random::{Purpose, Stream};
 
 /// Black pixels around the image that a crop may show. They are black before normalising, so not zero after it.
-const PADDING: u32 = 4;
+pub const PADDING: u32 = 4;
 
 /// What happens to one image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

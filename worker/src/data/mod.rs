@@ -9,6 +9,7 @@ mod imagenet;
 mod images;
 pub mod order;
 mod prefetch;
+pub(crate) mod resident;
 mod synthetic;
 
 use std::path::{Path, PathBuf};
