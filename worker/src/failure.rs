@@ -68,6 +68,9 @@ impl From<TchError> for Failure {
             Failure::new(FailureClass::OutOfMemory, format!("out of memory: {line}; {advice}"))
         } else if has("CUDA error") || has("CUDA driver") || has("cuDNN error") || has("CUBLAS_STATUS") {
             Failure::new(FailureClass::Device, format!("the device failed: {line}"))
+        } else if has("does not have a deterministic implementation") {
+            let advice = "set train.deterministic = false; a resumed training then ends near the undisturbed one, not as it";
+            Failure::bad_spec(format!("train.deterministic cannot be kept on this device: {line}; {advice}"))
         } else {
             Failure::internal(format!("libtorch failed: {line}"))
         }
@@ -87,6 +90,8 @@ mod tests {
             FailureClass::OutOfMemory
         );
         assert_eq!(class("CUDA error: an illegal memory access"), FailureClass::Device);
+        let unrepeatable = "put_ does not have a deterministic implementation, but you set …";
+        assert_eq!(class(unrepeatable), FailureClass::BadSpec);
         assert_eq!(class("shape '[3]' is invalid"), FailureClass::Internal);
     }
 

@@ -25,6 +25,7 @@ pub struct Sgd {
     factor: f64,
     nesterov: bool,
     weight_decay: f64,
+    channels_last: bool,
 }
 
 impl Sgd {
@@ -36,14 +37,14 @@ impl Sgd {
         let names = state.parameters().map(|entry| entry.name.clone()).collect();
         let parameters: Vec<Tensor> = state.parameters().map(|entry| entry.tensor.shallow_clone()).collect();
         tch::no_grad(|| {
-            let flat = flatten(&parameters)?;
+            let Train { momentum: factor, nesterov, weight_decay, channels_last, .. } = *train;
+            let flat = flatten(&parameters, channels_last)?;
             let mut views = parameters.iter().map(Tensor::shallow_clone).collect::<Vec<_>>();
-            for (parameter, view) in views.iter_mut().zip(views_of(&flat, &parameters)?) {
+            for (parameter, view) in views.iter_mut().zip(views_of(&flat, &parameters, channels_last)?) {
                 parameter.f_set_data(&view)?;
             }
             let momentum = flat.f_zeros_like()?;
-            let Train { momentum: factor, nesterov, weight_decay, .. } = *train;
-            Ok(Sgd { names, parameters, flat, momentum, factor, nesterov, weight_decay })
+            Ok(Sgd { names, parameters, flat, momentum, factor, nesterov, weight_decay, channels_last })
         })
     }
 
@@ -79,7 +80,7 @@ impl Sgd {
 
     fn gradient(&self, loss: &Tensor) -> Result<Tensor> {
         let gradients = Tensor::f_run_backward(&[loss], &self.parameters, false, false)?;
-        tch::no_grad(|| flatten(&gradients))
+        tch::no_grad(|| flatten(&gradients, self.channels_last))
     }
 
     fn descend(&mut self, gradient: &Tensor, scaled: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
@@ -98,13 +99,18 @@ impl Sgd {
         })
     }
 
+    /// Views of the momentum, a parameter each.
+    fn momenta(&self) -> Result<Vec<Tensor>> {
+        views_of(&self.momentum, &self.parameters, self.channels_last)
+    }
+
     /// The momentum of every parameter, under its name in a checkpoint.
     ///
     /// # Errors
     /// When libtorch fails.
     pub fn snapshot(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut tensors = BTreeMap::new();
-        for (name, momentum) in self.names.iter().zip(views_of(&self.momentum, &self.parameters)?) {
+        for (name, momentum) in self.names.iter().zip(self.momenta()?) {
             tensors.insert(format!("{PREFIX}{name}"), momentum.f_detach_copy()?);
         }
         Ok(tensors)
@@ -115,7 +121,7 @@ impl Sgd {
     /// # Errors
     /// When one is missing or has another shape.
     pub fn load(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-        for (name, mut momentum) in self.names.iter().zip(views_of(&self.momentum, &self.parameters)?) {
+        for (name, mut momentum) in self.names.iter().zip(self.momenta()?) {
             let source = tensors.get(&format!("{PREFIX}{name}"));
             let source = source.filter(|source| source.size() == momentum.size()).ok_or_else(|| {
                 Failure::bad_spec(format!("the checkpoint has no momentum of the shape of {name}"))
@@ -126,18 +132,29 @@ impl Sgd {
     }
 }
 
-fn flatten(tensors: &[Tensor]) -> Result<Tensor> {
-    let flat: Result<Vec<Tensor>, _> = tensors.iter().map(|tensor| tensor.f_reshape([-1])).collect();
+/// All elements, one tensor after another; with `channels_last`, those of four dimensions with the second innermost.
+fn flatten(tensors: &[Tensor], channels_last: bool) -> Result<Tensor> {
+    let flat = |tensor: &Tensor| match tensor.dim() {
+        4 if channels_last => tensor.f_permute([0, 2, 3, 1])?.f_reshape([-1]),
+        _ => tensor.f_reshape([-1]),
+    };
+    let flat: Result<Vec<Tensor>, _> = tensors.iter().map(flat).collect();
     Ok(Tensor::f_cat(&flat?, 0)?)
 }
 
-/// Views of `flat` with the shapes of `tensors`, one after another.
-fn views_of(flat: &Tensor, tensors: &[Tensor]) -> Result<Vec<Tensor>> {
+/// Views of `flat`, as [`flatten`] made it, with the shapes of `tensors`.
+fn views_of(flat: &Tensor, tensors: &[Tensor], channels_last: bool) -> Result<Vec<Tensor>> {
     let mut start = 0;
     let mut views = Vec::new();
     for tensor in tensors {
         let length = tensor.numel() as i64;
-        views.push(flat.f_narrow(0, start, length)?.f_view(tensor.size().as_slice())?);
+        let part = flat.f_narrow(0, start, length)?;
+        views.push(match tensor.size().as_slice() {
+            &[outputs, inputs, height, width] if channels_last => {
+                part.f_view([outputs, height, width, inputs])?.f_permute([0, 3, 1, 2])?
+            }
+            size => part.f_view(size)?,
+        });
         start += length;
     }
     Ok(views)

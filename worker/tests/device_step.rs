@@ -59,7 +59,7 @@ impl Trainer {
         self.network.condense_to(epoch * 2 + u32::from(step > 1)).unwrap();
     }
 
-    fn from_the_host(mut self) -> Trained {
+    fn train_from_host(mut self) -> Trained {
         let normalisation = Normalisation::new(&self.spec, self.network.state().kind(), Device::Cpu).unwrap();
         let mut sums = UnderWay::default();
         for epoch in 0..EPOCHS {
@@ -83,7 +83,7 @@ impl Trainer {
     }
 
     /// `begin_again`: in the middle of an epoch, as after a resume.
-    fn from_the_device(mut self, begin_again: bool) -> Trained {
+    fn train_from_device(mut self, begin_again: bool) -> Trained {
         self.spec.resources.kernels = Kernels::Graph;
         let new = |trainer: &Trainer| {
             DeviceStep::new(&trainer.spec, &trainer.data.train, &trainer.network).unwrap().unwrap()
@@ -136,8 +136,8 @@ fn furthest(a: &Trained, b: &Trained) -> f64 {
 #[test]
 fn in_double_precision_it_is_the_same_training_to_the_bit() {
     let spec = spec(Precision::Float64);
-    let host = Trainer::new(&spec).from_the_host();
-    let device = Trainer::new(&spec).from_the_device(false);
+    let host = Trainer::new(&spec).train_from_host();
+    let device = Trainer::new(&spec).train_from_device(false);
     assert_eq!(host.sums, device.sums);
     assert_eq!(host.tensors, device.tensors);
     assert!(host.sums.lasso > 0.0 && host.sums.images == 192, "{:?}", host.sums);
@@ -146,8 +146,8 @@ fn in_double_precision_it_is_the_same_training_to_the_bit() {
 #[test]
 fn in_single_precision_it_is_the_same_training_to_rounding() {
     let spec = spec(Precision::Float32);
-    let host = Trainer::new(&spec).from_the_host();
-    let device = Trainer::new(&spec).from_the_device(false);
+    let host = Trainer::new(&spec).train_from_host();
+    let device = Trainer::new(&spec).train_from_device(false);
     let off = furthest(&host, &device);
     assert!(off < 1e-3, "{off}");
     assert!((host.sums.loss - device.sums.loss).abs() < 1e-3 * host.sums.loss);
@@ -156,25 +156,25 @@ fn in_single_precision_it_is_the_same_training_to_rounding() {
 #[test]
 fn begun_again_in_the_middle_of_epochs_it_ends_the_same_to_the_bit() {
     let spec = spec(Precision::Float32);
-    let whole = Trainer::new(&spec).from_the_device(false);
-    let cut = Trainer::new(&spec).from_the_device(true);
+    let whole = Trainer::new(&spec).train_from_device(false);
+    let cut = Trainer::new(&spec).train_from_device(true);
     assert_eq!((whole.sums, whole.tensors), (cut.sums, cut.tensors));
 }
 
 #[test]
 fn with_channels_last_it_is_the_same_training_to_rounding() {
     let mut spec = spec(Precision::Float64);
-    let plain = Trainer::new(&spec).from_the_device(false);
+    let plain = Trainer::new(&spec).train_from_device(false);
     spec.train.channels_last = true;
-    let moved = Trainer::new(&spec).from_the_device(false);
+    let moved = Trainer::new(&spec).train_from_device(false);
     let off = furthest(&plain, &moved);
     assert!(off < 1e-9, "{off}");
 }
 
 #[test]
 fn in_bfloat16_it_is_another_training_near_by() {
-    let single = Trainer::new(&spec(Precision::Float32)).from_the_device(false);
-    let half = Trainer::new(&spec(Precision::Bfloat16)).from_the_device(false);
+    let single = Trainer::new(&spec(Precision::Float32)).train_from_device(false);
+    let half = Trainer::new(&spec(Precision::Bfloat16)).train_from_device(false);
     let apart = (single.sums.loss - half.sums.loss).abs() / single.sums.loss;
     assert!(apart > 1e-6 && apart < 0.1, "{apart}");
 }
@@ -204,6 +204,6 @@ fn tf32_is_refused_where_there_is_no_gpu() {
 #[test]
 fn a_training_draws_nothing_from_libtorch_s_generator() {
     let before = native::generator_state(Device::Cpu).unwrap();
-    Trainer::new(&spec(Precision::Float32)).from_the_device(false);
+    Trainer::new(&spec(Precision::Float32)).train_from_device(false);
     assert_eq!(native::generator_state(Device::Cpu).unwrap(), before);
 }

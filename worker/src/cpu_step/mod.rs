@@ -11,7 +11,7 @@ use cnx_kernels::pointwise::Dropout;
 use cnx_kernels::{Group, Pass, Shape, Threads, Trunk};
 use cnx_proto::Spec;
 use cnx_proto::architecture::{self, Form};
-use cnx_proto::spec::{Kernels, Precision};
+use cnx_proto::spec::{Kernels, Precision, Train};
 use tch::{Device, Kind, Reduction, Tensor};
 
 use crate::data::batches::{Batch, Normalisation};
@@ -62,7 +62,8 @@ impl CpuStep {
     /// See [`CpuStep::new`].
     pub fn with_threads(spec: &Spec, network: &Network, threads: usize) -> Result<Option<CpuStep>> {
         let state = network.state();
-        if spec.resources.kernels != Kernels::Auto || spec.train.precision != Precision::Float32 {
+        let Train { precision, channels_last, .. } = spec.train;
+        if spec.resources.kernels != Kernels::Auto || precision != Precision::Float32 || channels_last {
             return Ok(None);
         }
         if state.device() != Device::Cpu || state.kind() != Kind::Float || network.form() != Form::Large {

@@ -9,8 +9,8 @@ use super::batches::Batch;
 use super::order::order;
 use crate::failure::Result;
 
-/// Images that are cropped at a time: each needs 8 bytes of indices for each of its own.
-const CHUNK: i64 = 2048;
+/// Bytes of images that are cropped at a time: each needs 8 bytes for its index.
+const CHUNK_BYTES: i64 = 6 << 20;
 
 /// A training set on a device, and the epoch that is made of it.
 #[derive(Debug)]
@@ -88,8 +88,9 @@ impl Resident {
         let swap = column.f_mul_scalar(-2)?.f_add_scalar(size - 1)?;
         let fixed = plane.f_add(&row)?.f_add(&column)?;
         let images = self.len() as i64;
-        for start in (0..images).step_by(CHUNK as usize) {
-            let chunk = CHUNK.min(images - start);
+        let chunk = (CHUNK_BYTES / (3 * size * size).max(1)).max(1);
+        for start in (0..images).step_by(chunk as usize) {
+            let chunk = chunk.min(images - start);
             let of = |tensor: &Tensor| tensor.f_narrow(0, start, chunk);
             let index = of(flips)?.f_mul(&swap)?.f_add(&of(starts)?)?.f_add(&fixed)?;
             of(&self.epoch.images)?.f_copy_(&self.pixels.f_take(&index)?)?;

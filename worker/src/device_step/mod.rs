@@ -76,6 +76,12 @@ impl DeviceStep {
         })
     }
 
+    /// The same without graphs: operation by operation on a GPU too, to compare with.
+    #[must_use]
+    pub fn uncaptured(self) -> DeviceStep {
+        DeviceStep { graphs: None, ..self }
+    }
+
     /// Makes ready for an epoch (from 0) whose first `done` steps are done. `rates`: the learning rate of each of its steps, those
     /// included.
     ///
