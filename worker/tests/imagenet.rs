@@ -14,11 +14,12 @@ use cnx_images::pack::{Options, pack};
 use cnx_images::raster::Raster;
 use cnx_proto::Spec;
 use cnx_proto::recipe::recipe;
-use cnx_proto::spec::{Arch, Dataset, Step};
+use cnx_proto::spec::{Arch, Dataset, Kernels, Precision, Step};
 use cnx_proto::v1::FailureClass;
 use cnx_proto::v1::outcome::Kind;
 use cnx_worker::data::{self, batches};
-use common::run;
+use cnx_worker::stop::Stop;
+use common::{NEVER, run, run_with};
 use tch::Device;
 
 const CLASSES: [&str; 3] = ["n01440764", "n01443537", "n02102040"];
@@ -115,6 +116,25 @@ fn a_damaged_image_is_passed_over_and_a_resumed_run_sees_the_same() {
     assert_eq!(resumed.started().resumed_at_epoch, 1);
     assert_eq!(whole.epochs(), resumed.epochs());
     assert_eq!(whole.figures(), resumed.figures());
+}
+
+#[test]
+fn steps_that_are_fed_from_files_are_the_same_steps_and_resume_to_the_bit() {
+    let root = tempfile::tempdir().unwrap();
+    let mut spec = small(&folders(root.path()));
+    spec.train.precision = Precision::Float64;
+    let artifacts = ["host", "fed", "cut"].map(|name| root.path().join(name));
+    for folder in &artifacts {
+        fs::create_dir(folder).unwrap();
+    }
+    let host = run(&spec, &artifacts[0], 1, None);
+    spec.resources.kernels = Kernels::Graph;
+    let fed = run(&spec, &artifacts[1], 1, None);
+    assert_eq!(host.epochs(), fed.epochs());
+    run_with(&spec, &artifacts[2], 1, Stop::at_check(1), None, NEVER);
+    let resumed = run(&spec, &artifacts[2], 2, None);
+    assert!(resumed.started().resumed_from.contains("-s000001-"), "{:?}", resumed.started());
+    assert_eq!((fed.epochs(), fed.figures()), (resumed.epochs(), resumed.figures()));
 }
 
 #[test]

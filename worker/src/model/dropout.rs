@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn masks_drawn_by_tensors_are_those_drawn_on_the_host() {
-        for (seed, step, layer, elements) in [(0, 0, 1, 1), (7, 12, 3, 8), (u64::MAX, 4_000_000_000, 9, 1001)]
+        for (seed, step, layer, elements) in
+            [(0, 0i64, 1, 1), (7, 12, 3, 8), (u64::MAX, 4_000_000_000, 9, 1001)]
         {
             let at = Tensor::from_slice(&[step]);
             for probability in [0.1, 0.5, 0.9] {
