@@ -1,5 +1,5 @@
 # Thin names over cargo and scripts/. `make demo` is where to start.
-.PHONY: help setup build demo test simulate chaos peers check bench bench-queue bench-train bench-data install clean
+.PHONY: help setup build demo test simulate chaos peers check bench bench-queue bench-train bench-data bench-gpu gpu-build install clean
 
 help:            ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -44,6 +44,12 @@ bench-train: build ## how fast a CPU trains, beside PyTorch (needs PyPI)
 
 bench-data: setup ## how fast ImageNet is read, beside torchvision (needs PyPI)
 	@scripts/bench.sh data
+
+gpu-build:       ## build for machines with a GPU into target/gpu, on any machine (4 GB from PyPI, once)
+	@scripts/gpu-build.sh
+
+bench-gpu:       ## check a GPU's arithmetic and measure it, beside PyTorch (docs/GPU.md)
+	@scripts/bench.sh gpu
 
 install: build   ## cnx, cnxd and cnx-worker into ~/.local/bin
 	@mkdir -p $(HOME)/.local/bin

@@ -1,9 +1,11 @@
 """Trains a CondenseNet in plain PyTorch: the same network and recipe as cnx (SGD with Nesterov momentum, weight decay, cross
 entropy), written as one would write it. Prints a line of JSON: images/s, the median over steps.
 
-    python bench/train_peer.py WAY STAGES GROWTH BATCH STEPS THREADS
+    python bench/train_peer.py WAY STAGES GROWTH BATCH STEPS THREADS [DEVICE [SIZE]]
 
-WAY: eager, channels-last, compile, compile-channels-last. Batches are made beforehand and are not part of the time.
+WAY: eager or compile, and what else of channels-last, autotune (torch.compile's max-autotune), bf16 and tf32 applies, joined
+by dashes. DEVICE: cpu or cuda. SIZE: 32, or 224 with ImageNet's stem and classes. Batches are made beforehand and are not part of
+the time. WAY roof: what the device copies and multiplies at most, instead.
 """
 
 import json
@@ -38,10 +40,10 @@ class DenseLayer(nn.Module):
 
 
 class CondenseNet(nn.Module):
-    def __init__(self, stages, growth):
+    def __init__(self, stages, growth, size):
         super().__init__()
         channels = 2 * growth[0]
-        layers = [nn.Conv2d(3, channels, 3, padding=1, bias=False)]
+        layers = [nn.Conv2d(3, channels, 3, stride=2 if size == 224 else 1, padding=1, bias=False)]
         for i, (stage, rate) in enumerate(zip(stages, growth)):
             for _ in range(stage):
                 layers.append(DenseLayer(channels, rate))
@@ -50,36 +52,77 @@ class CondenseNet(nn.Module):
                 layers.append(nn.AvgPool2d(2))
         layers += [nn.BatchNorm2d(channels), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
         self.features = nn.Sequential(*layers)
-        self.classifier = nn.Linear(channels, 10)
+        self.classifier = nn.Linear(channels, 1000 if size == 224 else 10)
 
     def forward(self, x):
         return self.classifier(self.features(x))
 
 
+def seconds_of(work, device, steps):
+    """A run of `work`, on average; the device has nothing left to do before and after."""
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    wait()
+    start = time.perf_counter()
+    for _ in range(steps):
+        work()
+    wait()
+    return (time.perf_counter() - start) / steps
+
+
+def roof(device):
+    source, target = (torch.empty(1 << 28, dtype=torch.uint8, device=device) for _ in range(2))
+    copy = lambda: target.copy_(source)
+    copy()
+    found = {"way": "roof", "copied_gb_per_s": 2 * source.numel() / seconds_of(copy, device, 20) / 1e9}
+    for name, dtype, tf32 in [("float32", torch.float32, False), ("tf32", torch.float32, True), ("bf16", torch.bfloat16, False)]:
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        a, b = (torch.randn(8192, 8192, dtype=dtype, device=device) for _ in range(2))
+        multiply = lambda: a @ b
+        multiply()
+        found[f"{name}_tflop_per_s"] = 2 * 8192**3 / seconds_of(multiply, device, 5) / 1e12
+    print(json.dumps(found))
+
+
 def main():
-    way, stages, growth, batch, steps, threads = sys.argv[1:]
+    way, stages, growth, batch, steps, threads, device, size = [*sys.argv[1:], "cpu", "32"][:8]
+    if way == "roof":
+        return roof(device)
     stages, growth = ([int(n) for n in text.split("-")] for text in (stages, growth))
-    batch, steps = int(batch), int(steps)
+    batch, steps, size = int(batch), int(steps), int(size)
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)
-    network = CondenseNet(stages, growth)
-    images = torch.randn(batch, 3, 32, 32)
-    labels = torch.randint(10, (batch,))
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = "tf32" in way
+    network = CondenseNet(stages, growth, size).to(device)
+    images = torch.randn(batch, 3, size, size, device=device)
+    labels = torch.randint(10, (batch,), device=device)
     if "channels-last" in way:
         network = network.to(memory_format=torch.channels_last)
         images = images.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    forward = torch.compile(network) if "compile" in way else network
-    seconds = []
-    for _ in range(steps + 2):
-        start = time.perf_counter()
-        loss = F.cross_entropy(forward(images), labels)
+    forward = network
+    if "autotune" in way:
+        forward = torch.compile(network, mode="max-autotune")
+    elif "compile" in way:
+        forward = torch.compile(network)
+
+    def step():
+        with torch.autocast(device, dtype=torch.bfloat16, enabled="bf16" in way):
+            loss = F.cross_entropy(forward(images), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        seconds.append(time.perf_counter() - start)
-    seconds = sorted(seconds[2:])
-    print(json.dumps({"way": way, "images_per_s": batch / seconds[len(seconds) // 2]}))
+
+    start = time.perf_counter()
+    for _ in range(2 if device == "cpu" else 4):
+        step()
+    seconds_of(step, device, 1)
+    told = {"first_s": time.perf_counter() - start} if device == "cuda" else {}
+    # A GPU works behind the host: five runs of several steps.
+    runs, of = (steps, 1) if device == "cpu" else (5, max(1, steps // 5))
+    runs = [seconds_of(step, device, of) for _ in range(runs)]
+    if device == "cuda":
+        told["peak_mib"] = torch.cuda.max_memory_allocated() >> 20
+    print(json.dumps({"way": way, "images_per_s": batch / sorted(runs)[len(runs) // 2], **told}))
 
 
 main()

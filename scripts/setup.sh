@@ -4,11 +4,12 @@
 # Without a GPU only what a CPU needs is fetched: the wheel and the two small CUDA libraries it links
 # against (about 550 MB). With one (nvidia-smi answers), all of the wheel's CUDA libraries come along.
 # CNX_CUDA=1 or CNX_CUDA=0 decides instead. Your own LIBTORCH is used as it is, after a look at its version.
+# CNX_LIBTORCH_HOME: another folder than .libtorch (scripts/gpu-build.sh keeps one with CUDA beside one without).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 version=2.11.0
-home=.libtorch
+home=${CNX_LIBTORCH_HOME:-.libtorch}
 torch=$home/torch
 
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -62,7 +63,8 @@ case "$cuda" in
         wheels=$(sed -n 's/^Requires-Dist: \(nvidia-[a-z0-9-]*==[0-9.]*\).*/\1/p' "$metadata")
         toolkit=$(sed -n 's/^Requires-Dist: \(cuda-toolkit\[[a-z,]*\]==[0-9.]*\).*/\1/p' "$metadata")
         # shellcheck disable=SC2086
-        fetch $wheels "$toolkit"   # together: a second call would replace the folder nvidia/
+        # And headers that CUDA's own include. Together: a second call would replace the folder nvidia/.
+        fetch $wheels "$toolkit" 'nvidia-cuda-crt==13.0.*' 'nvidia-cuda-cccl==13.0.*'
         ;;
 esac
 [ -f "$torch/include/torch/csrc/api/include/torch/torch.h" ] || fail "the torch wheel has no C++ headers under $torch/include: expected the wheel of $version"
