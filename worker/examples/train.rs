@@ -152,7 +152,7 @@ impl Bench {
     ) -> Option<Vec<f64>> {
         let mut spec = self.spec.clone();
         spec.resources.kernels = Kernels::Graph;
-        let mut step = DeviceStep::new(&spec, &self.images, network).unwrap()?;
+        let mut step = DeviceStep::new(&spec, &self.images, network, optimizer).unwrap()?;
         if !captured {
             step = step.uncaptured();
         }

@@ -53,21 +53,7 @@ impl Sgd {
     /// # Errors
     /// When libtorch fails.
     pub fn step(&mut self, loss: &Tensor, learning_rate: f64) -> Result<()> {
-        self.apply(&self.gradient(loss)?, learning_rate)
-    }
-
-    /// The same with a learning rate on the device, without dimensions and of the parameters' kind: a captured step reads it anew
-    /// each time. In single precision it is one pass, of which the last product is not rounded by itself.
-    ///
-    /// # Errors
-    /// When libtorch fails.
-    pub fn step_at(&mut self, loss: &Tensor, learning_rate: &Tensor) -> Result<()> {
-        let gradient = self.gradient(loss)?;
-        if self.flat.kind() != Kind::Float {
-            return self.descend(&gradient, |direction| Ok(direction.f_mul(learning_rate)?));
-        }
-        let Sgd { flat, momentum, factor, nesterov, weight_decay, .. } = self;
-        native::fused_sgd(flat, &gradient, momentum, learning_rate, *weight_decay, *factor, *nesterov)
+        self.apply(&self.gradient(loss, &self.parameters)?, learning_rate)
     }
 
     /// One step against a gradient that is there: that of all parameters, one after another.
@@ -78,8 +64,43 @@ impl Sgd {
         self.descend(gradient, |direction| Ok(direction.f_mul_scalar(learning_rate)?))
     }
 
-    fn gradient(&self, loss: &Tensor) -> Result<Tensor> {
-        let gradients = Tensor::f_run_backward(&[loss], &self.parameters, false, false)?;
+    /// The same with a learning rate on the device, without dimensions and of the parameters' kind: a captured step reads it anew
+    /// each time. In single precision it is one pass, of which the last product is not rounded by itself.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn apply_at(&mut self, gradient: &Tensor, learning_rate: &Tensor) -> Result<()> {
+        if self.flat.kind() != Kind::Float {
+            return self.descend(gradient, |direction| Ok(direction.f_mul(learning_rate)?));
+        }
+        let Sgd { flat, momentum, factor, nesterov, weight_decay, .. } = self;
+        native::fused_sgd(flat, gradient, momentum, learning_rate, *weight_decay, *factor, *nesterov)
+    }
+
+    /// All parameters, one after another, as [`Sgd::apply`] takes their gradient.
+    pub fn flat(&self) -> &Tensor {
+        &self.flat
+    }
+
+    /// The parameters, in that order.
+    pub fn parameters(&self) -> &[Tensor] {
+        &self.parameters
+    }
+
+    /// Views of a tensor like [`Sgd::flat`], with the parameters' shapes.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn views(&self, flat: &Tensor) -> Result<Vec<Tensor>> {
+        views_of(flat, &self.parameters, self.channels_last)
+    }
+
+    /// The gradient of a loss with respect to tensors of the parameters' shapes, one after another.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn gradient(&self, loss: &Tensor, of: &[Tensor]) -> Result<Tensor> {
+        let gradients = Tensor::f_run_backward(&[loss], of, false, false)?;
         tch::no_grad(|| flatten(&gradients, self.channels_last))
     }
 
@@ -99,18 +120,13 @@ impl Sgd {
         })
     }
 
-    /// Views of the momentum, a parameter each.
-    fn momenta(&self) -> Result<Vec<Tensor>> {
-        views_of(&self.momentum, &self.parameters, self.channels_last)
-    }
-
     /// The momentum of every parameter, under its name in a checkpoint.
     ///
     /// # Errors
     /// When libtorch fails.
     pub fn snapshot(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut tensors = BTreeMap::new();
-        for (name, momentum) in self.names.iter().zip(self.momenta()?) {
+        for (name, momentum) in self.names.iter().zip(self.views(&self.momentum)?) {
             tensors.insert(format!("{PREFIX}{name}"), momentum.f_detach_copy()?);
         }
         Ok(tensors)
@@ -121,7 +137,7 @@ impl Sgd {
     /// # Errors
     /// When one is missing or has another shape.
     pub fn load(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-        for (name, mut momentum) in self.names.iter().zip(self.momenta()?) {
+        for (name, mut momentum) in self.names.iter().zip(self.views(&self.momentum)?) {
             let source = tensors.get(&format!("{PREFIX}{name}"));
             let source = source.filter(|source| source.size() == momentum.size()).ok_or_else(|| {
                 Failure::bad_spec(format!("the checkpoint has no momentum of the shape of {name}"))

@@ -60,7 +60,7 @@ pub(crate) fn objective(
 ) -> Result<(Tensor, StepFigures)> {
     let logits = network.forward(&normalisation.apply(&batch.images)?, mode)?;
     let loss = logits.f_cross_entropy_loss(&batch.labels, None::<&Tensor>, Reduction::Mean, -100, 0.0)?;
-    let lasso = if lambda > 0.0 { network.lasso()? } else { None };
+    let lasso = if lambda > 0.0 { network.lasso(mode)? } else { None };
     let objective = match &lasso {
         Some(lasso) => loss.f_add(&lasso.f_mul_scalar(lambda)?)?,
         None => loss.shallow_clone(),

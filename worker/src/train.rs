@@ -72,7 +72,7 @@ pub fn train(
     let normalisation = Normalisation::new(bench.spec, network.state().kind(), network.state().device())?;
     let pace = Pace::new(bench.spec, bench.data.train.len());
     let kernels = CpuStep::new(bench.spec, network)?;
-    let device_step = DeviceStep::new(bench.spec, &bench.data.train, network)?;
+    let device_step = DeviceStep::new(bench.spec, &bench.data.train, network, optimizer)?;
     let (keeper, every) = (bench.keeper, bench.checkpoint_every);
     std::thread::scope(|scope| {
         let saver = Saver::start(scope, keeper, every, record.position())?;

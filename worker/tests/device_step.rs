@@ -85,10 +85,11 @@ impl Trainer {
     /// `begin_again`: in the middle of an epoch, as after a resume.
     fn train_from_device(mut self, begin_again: bool) -> Trained {
         self.spec.resources.kernels = Kernels::Graph;
-        let new = |trainer: &Trainer| {
-            DeviceStep::new(&trainer.spec, &trainer.data.train, &trainer.network).unwrap().unwrap()
+        let new = |trainer: &mut Trainer| {
+            let Trainer { spec, data, network, optimizer } = trainer;
+            DeviceStep::new(spec, &data.train, network, optimizer).unwrap().unwrap()
         };
-        let mut device_step = new(&self);
+        let mut device_step = new(&mut self);
         let mut sums = UnderWay::default();
         for epoch in 0..EPOCHS {
             let mut meter = Meter::new(STEPS * u64::from(epoch), None);
@@ -96,7 +97,7 @@ impl Trainer {
                 let at = meter.steps();
                 if at == 0 || (begin_again && at == 3) {
                     meter = Meter::new(STEPS * u64::from(epoch), Some(meter.under_way().unwrap()));
-                    device_step = new(&self);
+                    device_step = new(&mut self);
                     device_step.start_epoch(&self.spec, epoch, at, &Trainer::rates(epoch)).unwrap();
                     meter.read_from(device_step.figures());
                 }

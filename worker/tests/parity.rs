@@ -271,7 +271,7 @@ impl Trainer {
         let Trainer { spec, network, optimizer, normalisation } = self;
         let (steps, epochs) = (fixture.get::<u64>("steps"), u64::from(spec.train.epochs));
         network.condense_to(condensing::stage(step, steps, spec.model.condense_factor)).unwrap();
-        let lasso = network.lasso().unwrap().map_or(0.0, |lasso| lasso.double_value(&[]));
+        let lasso = network.lasso(Mode::Evaluate).unwrap().map_or(0.0, |lasso| lasso.double_value(&[]));
         let dropped = network.dropped().into_iter().map(|n| n as f64).collect();
         let learning_rate = learning_rate(&spec.train, step, steps / epochs);
         let settings = StepSettings { step, learning_rate, train: &spec.train };

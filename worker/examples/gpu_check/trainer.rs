@@ -73,7 +73,7 @@ impl Trainer {
         let rates = vec![0.1; self.steps() as usize];
         let Trainer { spec, data, network, optimizer } = self;
         network.condense_to(stage)?;
-        let step = DeviceStep::new(spec, &data.train, network)?;
+        let step = DeviceStep::new(spec, &data.train, network, optimizer)?;
         let mut step = step.ok_or_else(|| Failure::internal("the spec asks for no steps on the device"))?;
         if !captured {
             step = step.uncaptured();

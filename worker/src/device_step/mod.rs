@@ -6,12 +6,13 @@
 
 mod graphs;
 mod inputs;
+mod masked;
 
 use std::sync::Arc;
 
 use cnx_proto::Spec;
 use cnx_proto::spec::{Kernels, Train};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use crate::data::Images;
 use crate::data::batches::{self, Normalisation};
@@ -21,12 +22,14 @@ use crate::optimizer::Sgd;
 use crate::step::{StepFigures, objective};
 use graphs::Graphs;
 use inputs::Inputs;
+use masked::Masked;
 
 /// What takes the steps of one training.
 pub struct DeviceStep {
     /// None on a CPU.
     graphs: Option<Graphs>,
     inputs: Inputs,
+    masked: Masked,
     normalisation: Normalisation,
     /// The step of the epoch and the step of the training, both from 0.
     place: Tensor,
@@ -43,7 +46,12 @@ impl DeviceStep {
     ///
     /// # Errors
     /// When libtorch fails, e.g. for want of memory on the device.
-    pub fn new(spec: &Spec, images: &Arc<Images>, network: &Network) -> Result<Option<DeviceStep>> {
+    pub fn new(
+        spec: &Spec,
+        images: &Arc<Images>,
+        network: &mut Network,
+        optimizer: &Sgd,
+    ) -> Result<Option<DeviceStep>> {
         let (device, kind) = (network.state().device(), network.state().kind());
         let asked = match spec.resources.kernels {
             Kernels::Auto => device.is_cuda(),
@@ -54,26 +62,17 @@ impl DeviceStep {
             return Ok(None);
         }
         let graphs = if device.is_cuda() { Some(Graphs::new(device)?) } else { None };
-        DeviceStep::with(spec, images, (kind, device), graphs).map(Some)
-    }
-
-    fn with(
-        spec: &Spec,
-        images: &Arc<Images>,
-        options: (Kind, Device),
-        graphs: Option<Graphs>,
-    ) -> Result<DeviceStep> {
-        let (kind, device) = options;
         let steps = batches::steps_per_epoch(images.len(), spec.train.batch_size) as i64;
-        Ok(DeviceStep {
+        Ok(Some(DeviceStep {
             graphs,
             inputs: Inputs::new(spec, images, device)?,
+            masked: Masked::new(network, optimizer)?,
             normalisation: Normalisation::new(spec, kind, device)?,
             place: Tensor::f_zeros([2], (Kind::Int64, device))?,
-            rates: Tensor::f_zeros([steps], options)?,
+            rates: Tensor::f_zeros([steps], (kind, device))?,
             figures: Tensor::f_zeros([steps, 3], (Kind::Double, device))?,
             rows: Tensor::f_arange(steps, (Kind::Int64, device))?.f_view([-1, 1])?,
-        })
+        }))
     }
 
     /// The same without graphs: operation by operation on a GPU too, to compare with.
@@ -127,10 +126,12 @@ impl DeviceStep {
     ) -> Result<()> {
         let [at, step] = [self.place.f_narrow(0, 0, 1)?, self.place.f_narrow(0, 1, 1)?];
         let batch = self.inputs.batch(images, &at)?;
+        self.masked.renew(optimizer)?;
         let mode = Mode::TrainAt { seed: train.seed, step: &step };
         let (objective, figures) = objective(network, &self.normalisation, &batch, mode, train.group_lasso)?;
         let rate = self.rates.f_index_select(0, &at)?.f_view([0i64; 0].as_slice())?;
-        optimizer.step_at(&objective, &rate)?;
+        let gradient = self.masked.gradient(&objective, optimizer)?;
+        optimizer.apply_at(&gradient, &rate)?;
         self.note(&figures, &at)?;
         let _ = self.place.f_add_scalar_(1)?;
         Ok(())

@@ -92,7 +92,7 @@ impl Module {
             Module::Conv { weight, bias, stride, padding, groups } => {
                 x.f_conv2d(weight, bias.as_ref(), [*stride; 2], [*padding; 2], [1, 1], *groups)?
             }
-            Module::LearnedGroupConv(conv) => conv.forward(x)?,
+            Module::LearnedGroupConv(conv) => conv.forward(x, mode)?,
             Module::BatchNorm(norm) => norm.forward(x, mode)?,
             Module::Dropout(dropout) => dropout.forward(x, mode)?,
             Module::Gather { index } => x.f_index_select(1, index)?,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use cnx_proto::architecture::{BATCHES_TRACKED, Layer};
 use tch::{Kind, Tensor};
 
+use super::layers::Mode;
 use super::state::{Tensors, to_host};
 use crate::condensing;
 use crate::failure::{Failure, Result};
@@ -28,6 +29,8 @@ pub(super) struct LearnedGroupConv {
     condense_factor: u32,
     /// What `stage` holds, on the host: asking the device every step would wait for it.
     reached: Cell<u32>,
+    /// `weight` times `mask`, which somebody else keeps for passes in [`Mode::TrainAt`].
+    masked: Option<Tensor>,
 }
 
 impl LearnedGroupConv {
@@ -48,12 +51,30 @@ impl LearnedGroupConv {
             groups: groups as usize,
             condense_factor,
             reached: Cell::new(0),
+            masked: None,
         })
     }
 
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let weight = self.weight.f_mul(&self.mask)?;
+    pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
+        let weight = self.masked_weight(mode)?;
         Ok(x.f_conv2d(&weight, None::<&Tensor>, [1, 1], [0, 0], [1, 1], 1)?)
+    }
+
+    fn masked_weight(&self, mode: Mode<'_>) -> Result<Tensor> {
+        match (mode, &self.masked) {
+            (Mode::TrainAt { .. }, Some(masked)) => Ok(masked.shallow_clone()),
+            _ => Ok(self.weight.f_mul(&self.mask)?),
+        }
+    }
+
+    /// The weight and its mask.
+    pub fn weight_and_mask(&self) -> (&Tensor, &Tensor) {
+        (&self.weight, &self.mask)
+    }
+
+    /// From now on somebody else keeps the weight times the mask for passes in [`Mode::TrainAt`].
+    pub fn enter_masked(&mut self, masked: &Tensor) {
+        self.masked = Some(masked.shallow_clone());
     }
 
     /// Drops inputs until those of a condensing stage are gone; a stage that has been reached changes nothing.
@@ -127,12 +148,12 @@ impl LearnedGroupConv {
 
     /// Σ over groups and inputs of sqrt(Σ w², at least 1e-6), w being the masked weights from the input to the group's
     /// outputs; nothing once condensing is over.
-    pub fn lasso(&self) -> Result<Option<Tensor>> {
+    pub fn lasso(&self, mode: Mode<'_>) -> Result<Option<Tensor>> {
         if self.is_condensed() {
             return Ok(None);
         }
         let shape = [-1, self.groups as i64, self.inputs as i64];
-        let squares = self.weight.f_mul(&self.mask)?.f_square()?.f_view(shape)?;
+        let squares = self.masked_weight(mode)?.f_square()?.f_view(shape)?;
         let sums = squares.f_sum_dim_intlist([0i64].as_slice(), false, None)?;
         Ok(Some(sums.f_clamp_min(1e-6)?.f_sqrt()?.f_sum(None)?))
     }

@@ -103,10 +103,10 @@ impl Network {
     ///
     /// # Errors
     /// When libtorch fails.
-    pub fn lasso(&self) -> Result<Option<Tensor>> {
+    pub fn lasso(&self, mode: Mode<'_>) -> Result<Option<Tensor>> {
         let mut sum: Option<Tensor> = None;
         for conv in self.learned() {
-            let Some(lasso) = conv.lasso()? else { continue };
+            let Some(lasso) = conv.lasso(mode)? else { continue };
             sum = Some(match sum {
                 Some(sum) => sum.f_add(&lasso)?,
                 None => lasso,
@@ -131,6 +131,31 @@ impl Network {
     /// Whether condensing is over; true also where there is nothing to condense.
     pub fn is_condensed(&self) -> bool {
         self.learned().all(LearnedGroupConv::is_condensed)
+    }
+
+    /// The masks of the learned group convolutions, each with the place of its weight among the parameters.
+    pub(crate) fn masks(&self) -> Vec<(usize, Tensor)> {
+        let place_of = |weight: &Tensor| {
+            self.state.parameters().position(|entry| entry.tensor.data_ptr() == weight.data_ptr())
+        };
+        let of = |conv: &LearnedGroupConv| {
+            let (weight, mask) = conv.weight_and_mask();
+            Some((place_of(weight)?, mask.shallow_clone()))
+        };
+        self.learned().filter_map(of).collect()
+    }
+
+    /// Passes in [`Mode::TrainAt`] see these instead of the learned group convolutions' weights times their masks; `entering`: one
+    /// for each parameter.
+    pub(crate) fn enter_masked(&mut self, entering: &[Tensor]) {
+        let places: Vec<usize> = self.masks().into_iter().map(|(place, _)| place).collect();
+        let learned = self.modules.iter_mut().filter_map(|module| match module {
+            Module::LearnedGroupConv(conv) => Some(conv),
+            _ => None,
+        });
+        for (conv, place) in learned.zip(places) {
+            conv.enter_masked(&entering[place]);
+        }
     }
 
     /// Counts a training step for all batch norms.
