@@ -124,6 +124,7 @@ cnx_error cnx_set_generator_state(int device, cnx_tensor state) {
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAEvent.h>
+#include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 
 namespace {
@@ -140,6 +141,8 @@ int cnx_has_cuda(void) { return 1; }
 
 cnx_error cnx_stream_enter(int device, int64_t *before) {
     return guarded([&] {
+        // A graph is captured on the thread's GPU, whatever its tensors say.
+        c10::cuda::set_device(index_of(device));
         const auto current = c10::cuda::getCurrentCUDAStream(index_of(device));
         current.synchronize();
         *before = current.id();
@@ -156,8 +159,8 @@ cnx_error cnx_stream_leave(int device, int64_t before) {
     });
 }
 
-cnx_error cnx_event_new(int timed, void **out) {
-    return guarded([&] { *out = new Event(timed ? cudaEventDefault : cudaEventDisableTiming); });
+cnx_error cnx_event_new(void **out) {
+    return guarded([&] { *out = new Event(); });
 }
 
 cnx_error cnx_event_record(void *event, int device) {
@@ -166,10 +169,6 @@ cnx_error cnx_event_record(void *event, int device) {
 
 cnx_error cnx_event_wait(void *event) {
     return guarded([&] { static_cast<Event *>(event)->synchronize(); });
-}
-
-cnx_error cnx_event_elapsed_ms(void *from, void *to, double *out) {
-    return guarded([&] { *out = static_cast<Event *>(from)->elapsed_time(*static_cast<Event *>(to)); });
 }
 
 void cnx_event_free(void *event) { delete static_cast<Event *>(event); }
@@ -224,10 +223,9 @@ cnx_error no_cuda() {
 int cnx_has_cuda(void) { return 0; }
 cnx_error cnx_stream_enter(int, int64_t *) { return no_cuda(); }
 cnx_error cnx_stream_leave(int, int64_t) { return no_cuda(); }
-cnx_error cnx_event_new(int, void **) { return no_cuda(); }
+cnx_error cnx_event_new(void **) { return no_cuda(); }
 cnx_error cnx_event_record(void *, int) { return no_cuda(); }
 cnx_error cnx_event_wait(void *) { return no_cuda(); }
-cnx_error cnx_event_elapsed_ms(void *, void *, double *) { return no_cuda(); }
 void cnx_event_free(void *) {}
 cnx_error cnx_graph_pool(uint64_t *) { return no_cuda(); }
 cnx_error cnx_graph_begin(const uint64_t *, void **) { return no_cuda(); }

@@ -38,16 +38,15 @@ cnx_error cnx_set_generator_state(int device, cnx_tensor state);
 // Whether this was compiled for CUDA.
 int cnx_has_cuda(void);
 
-// Gives this thread a stream of its own on a GPU, once what was under way there is done; `before` is for leave, which
-// waits too.
+// Makes a GPU this thread's, and gives it a stream of its own there, once what was under way is done; `before` is for leave,
+// which waits too.
 cnx_error cnx_stream_enter(int device, int64_t *before);
 cnx_error cnx_stream_leave(int device, int64_t before);
 
-// Points in this thread's stream. `timed`: elapsed can be asked.
-cnx_error cnx_event_new(int timed, void **out);
+// Points in this thread's stream.
+cnx_error cnx_event_new(void **out);
 cnx_error cnx_event_record(void *event, int device);
 cnx_error cnx_event_wait(void *event);
-cnx_error cnx_event_elapsed_ms(void *from, void *to, double *out);
 void cnx_event_free(void *event);
 
 // Memory that graphs share which never run at once.

@@ -28,10 +28,9 @@ unsafe extern "C" {
     pub fn cnx_has_cuda() -> c_int;
     pub fn cnx_stream_enter(device: c_int, before: *mut i64) -> Error;
     pub fn cnx_stream_leave(device: c_int, before: i64) -> Error;
-    pub fn cnx_event_new(timed: c_int, out: *mut *mut c_void) -> Error;
+    pub fn cnx_event_new(out: *mut *mut c_void) -> Error;
     pub fn cnx_event_record(event: *mut c_void, device: c_int) -> Error;
     pub fn cnx_event_wait(event: *mut c_void) -> Error;
-    pub fn cnx_event_elapsed_ms(from: *mut c_void, to: *mut c_void, out: *mut c_double) -> Error;
     pub fn cnx_event_free(event: *mut c_void);
     pub fn cnx_graph_pool(out: *mut u64) -> Error;
     pub fn cnx_graph_begin(pool: *const u64, out: *mut *mut c_void) -> Error;

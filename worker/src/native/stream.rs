@@ -52,21 +52,9 @@ impl Event {
     /// # Errors
     /// When there is no such GPU.
     pub fn new(device: Device) -> Result<Event> {
-        Event::of(device, false)
-    }
-
-    /// One that also knows when it was passed.
-    ///
-    /// # Errors
-    /// When there is no such GPU.
-    pub fn timed(device: Device) -> Result<Event> {
-        Event::of(device, true)
-    }
-
-    fn of(device: Device, timed: bool) -> Result<Event> {
         let (device, mut event) = (gpu(device)?, null_mut());
-        // SAFETY: a number and a place for a pointer.
-        check(unsafe { ffi::cnx_event_new(c_int::from(timed), &raw mut event) })?;
+        // SAFETY: a place for a pointer.
+        check(unsafe { ffi::cnx_event_new(&raw mut event) })?;
         Ok(Event { event, device })
     }
 
@@ -86,17 +74,6 @@ impl Event {
     pub fn wait(&self) -> Result<()> {
         // SAFETY: the event is the shim's and lives.
         check(unsafe { ffi::cnx_event_wait(self.event) })
-    }
-
-    /// Milliseconds from `self` to a later event, both timed and passed.
-    ///
-    /// # Errors
-    /// When one is not.
-    pub fn elapsed_ms(&self, later: &Event) -> Result<f64> {
-        let mut out = 0.0;
-        // SAFETY: both events are the shim's and live.
-        check(unsafe { ffi::cnx_event_elapsed_ms(self.event, later.event, &raw mut out) })?;
-        Ok(out)
     }
 }
 
