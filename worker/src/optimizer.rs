@@ -53,7 +53,8 @@ impl Sgd {
     /// # Errors
     /// When libtorch fails.
     pub fn step(&mut self, loss: &Tensor, learning_rate: f64) -> Result<()> {
-        self.apply(&self.gradient(loss, &self.parameters)?, learning_rate)
+        let gradients = Tensor::f_run_backward(&[loss], &self.parameters, false, false)?;
+        self.apply(&self.flatten(&gradients)?, learning_rate)
     }
 
     /// One step against a gradient that is there: that of all parameters, one after another.
@@ -65,7 +66,7 @@ impl Sgd {
     }
 
     /// The same with a learning rate on the device, without dimensions and of the parameters' kind: a captured step reads it anew
-    /// each time. In single precision it is one pass, of which the last product is not rounded by itself.
+    /// each time. In single precision it is one pass, whose products need not be rounded before they are added.
     ///
     /// # Errors
     /// When libtorch fails.
@@ -95,13 +96,12 @@ impl Sgd {
         views_of(flat, &self.parameters, self.channels_last)
     }
 
-    /// The gradient of a loss with respect to tensors of the parameters' shapes, one after another.
+    /// All elements of tensors with shapes of parameters, one after another as in [`Sgd::flat`].
     ///
     /// # Errors
     /// When libtorch fails.
-    pub fn gradient(&self, loss: &Tensor, of: &[Tensor]) -> Result<Tensor> {
-        let gradients = Tensor::f_run_backward(&[loss], of, false, false)?;
-        tch::no_grad(|| flatten(&gradients, self.channels_last))
+    pub fn flatten(&self, tensors: &[Tensor]) -> Result<Tensor> {
+        tch::no_grad(|| flatten(tensors, self.channels_last))
     }
 
     fn descend(&mut self, gradient: &Tensor, scaled: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {

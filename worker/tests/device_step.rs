@@ -23,7 +23,7 @@ use cnx_worker::optimizer::Sgd;
 use cnx_worker::record::UnderWay;
 use cnx_worker::step::{StepSettings, train_step};
 use common::{run, tiny};
-use tch::Device;
+use tch::{Device, Kind};
 
 /// Two epochs of five steps, the last of 32 images; dropout and the group lasso are on.
 const EPOCHS: u32 = 2;
@@ -178,6 +178,34 @@ fn in_bfloat16_it_is_another_training_near_by() {
     let half = Trainer::new(&spec(Precision::Bfloat16)).train_from_device(false);
     let apart = (single.sums.loss - half.sums.loss).abs() / single.sums.loss;
     assert!(apart > 1e-6 && apart < 0.1, "{apart}");
+}
+
+#[test]
+fn weights_rounded_all_at_once_are_those_rounded_one_by_one() {
+    let mut spec = spec(Precision::Bfloat16);
+    // One step, after which the momentum is the gradient.
+    (spec.train.group_lasso, spec.train.weight_decay) = (0.0, 0.0);
+    (spec.data.train_images, spec.train.batch_size) = (Some(40), 40);
+    for channels_last in [false, true] {
+        spec.train.channels_last = channels_last;
+        let [mut one_by_one, mut at_once] = [(); 2].map(|()| Trainer::new(&spec));
+        let normalisation = Normalisation::new(&spec, Kind::Float, Device::Cpu).unwrap();
+        let batch = batches::training(&one_by_one.data.train, &spec, 0, Device::Cpu).next().unwrap().unwrap();
+        let settings = StepSettings { step: 0, learning_rate: 0.1, train: &spec.train };
+        let Trainer { network, optimizer, .. } = &mut one_by_one;
+        network.condense_to(1).unwrap();
+        train_step(network, optimizer, &normalisation, &batch, &settings).unwrap();
+        let Trainer { spec, data, network, optimizer } = &mut at_once;
+        network.condense_to(1).unwrap();
+        spec.resources.kernels = Kernels::Graph;
+        let mut device_step = DeviceStep::new(spec, &data.train, network, optimizer).unwrap().unwrap();
+        device_step.start_epoch(spec, 0, 0, &[0.1]).unwrap();
+        device_step.step(network, optimizer, &spec.train).unwrap();
+        let [expected, found] = [&one_by_one, &at_once].map(|trainer| trainer.optimizer.snapshot().unwrap());
+        for (name, expected) in expected {
+            assert_eq!(to_host(&found[&name]).unwrap(), to_host(&expected).unwrap(), "{name}");
+        }
+    }
 }
 
 #[test]

@@ -2,16 +2,16 @@
 //! stay there until somebody asks: nothing crosses to the device or back within a step. So on a GPU a step can be captured
 //! once as a graph and replayed; on a CPU it is the same operations, one by one.
 //!
-//! The same function as [`crate::step::train_step`], to the rounding of the update's last product.
+//! The same function as [`crate::step::train_step`], to the rounding of products in the update.
 
 mod graphs;
 mod inputs;
-mod masked;
+mod working;
 
 use std::sync::Arc;
 
 use cnx_proto::Spec;
-use cnx_proto::spec::{Kernels, Train};
+use cnx_proto::spec::{Kernels, Precision, Train};
 use tch::{Kind, Tensor};
 
 use crate::data::Images;
@@ -22,14 +22,14 @@ use crate::optimizer::Sgd;
 use crate::step::{StepFigures, objective};
 use graphs::Graphs;
 use inputs::Inputs;
-use masked::Masked;
+use working::Working;
 
 /// What takes the steps of one training.
 pub struct DeviceStep {
     /// None on a CPU.
     graphs: Option<Graphs>,
     inputs: Inputs,
-    masked: Masked,
+    working: Working,
     normalisation: Normalisation,
     /// The step of the epoch and the step of the training, both from 0.
     place: Tensor,
@@ -63,10 +63,12 @@ impl DeviceStep {
         }
         let graphs = if device.is_cuda() { Some(Graphs::new(device)?) } else { None };
         let steps = batches::steps_per_epoch(images.len(), spec.train.batch_size) as i64;
+        // The group lasso is of the weights as they are: libtorch then rounds them one by one.
+        let bfloat16 = spec.train.precision == Precision::Bfloat16 && spec.train.group_lasso == 0.0;
         Ok(Some(DeviceStep {
             graphs,
             inputs: Inputs::new(spec, images, device)?,
-            masked: Masked::new(network, optimizer)?,
+            working: Working::new(network, optimizer, bfloat16)?,
             normalisation: Normalisation::new(spec, kind, device)?,
             place: Tensor::f_zeros([2], (Kind::Int64, device))?,
             rates: Tensor::f_zeros([steps], (kind, device))?,
@@ -126,11 +128,11 @@ impl DeviceStep {
     ) -> Result<()> {
         let [at, step] = [self.place.f_narrow(0, 0, 1)?, self.place.f_narrow(0, 1, 1)?];
         let batch = self.inputs.batch(images, &at)?;
-        self.masked.renew(optimizer)?;
+        self.working.renew(optimizer)?;
         let mode = Mode::TrainAt { seed: train.seed, step: &step };
         let (objective, figures) = objective(network, &self.normalisation, &batch, mode, train.group_lasso)?;
         let rate = self.rates.f_index_select(0, &at)?.f_view([0i64; 0].as_slice())?;
-        let gradient = self.masked.gradient(&objective, optimizer)?;
+        let gradient = self.working.gradient(&objective, optimizer)?;
         optimizer.apply_at(&gradient, &rate)?;
         self.note(&figures, &at)?;
         let _ = self.place.f_add_scalar_(1)?;

@@ -6,6 +6,7 @@ use tch::Tensor;
 use super::dropout::Dropout;
 use super::learned_group_conv::LearnedGroupConv;
 use super::state::{State, Tensors};
+use super::weight::Weight;
 use crate::failure::{Failure, Result};
 
 /// What a forward pass is for.
@@ -40,7 +41,7 @@ impl Mode<'_> {
 #[derive(Debug)]
 pub(super) enum Module {
     Conv {
-        weight: Tensor,
+        weight: Weight,
         bias: Option<Tensor>,
         stride: i64,
         padding: i64,
@@ -53,7 +54,7 @@ pub(super) enum Module {
         index: Tensor,
     },
     Linear {
-        weight: Tensor,
+        weight: Weight,
         bias: Tensor,
     },
     /// One without tensors.
@@ -66,7 +67,7 @@ impl Module {
         let mut tensors = state.add(layer)?;
         Ok(match layer.op {
             Op::Conv { kernel, stride, groups, bias } => Module::Conv {
-                weight: tensors.take("weight")?,
+                weight: Weight::new(tensors.take("weight")?, None),
                 bias: if bias { Some(tensors.take("bias")?) } else { None },
                 stride: i64::from(stride),
                 padding: i64::from(kernel / 2),
@@ -78,9 +79,30 @@ impl Module {
             Op::BatchNorm => Module::BatchNorm(BatchNorm::new(tensors)?),
             Op::Dropout { number } => Module::Dropout(Dropout { probability: dropout, layer: number }),
             Op::Gather => Module::Gather { index: tensors.take("index")? },
-            Op::Linear => Module::Linear { weight: tensors.take("weight")?, bias: tensors.take("bias")? },
+            Op::Linear => Module::Linear {
+                weight: Weight::new(tensors.take("weight")?, None),
+                bias: tensors.take("bias")?,
+            },
             op => Module::Plain(op),
         })
+    }
+
+    /// The weight of a convolution or linear layer.
+    pub fn weight(&self) -> Option<&Weight> {
+        match self {
+            Module::Conv { weight, .. } | Module::Linear { weight, .. } => Some(weight),
+            Module::LearnedGroupConv(conv) => Some(conv.weight()),
+            _ => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn weight_mut(&mut self) -> Option<&mut Weight> {
+        match self {
+            Module::Conv { weight, .. } | Module::Linear { weight, .. } => Some(weight),
+            Module::LearnedGroupConv(conv) => Some(conv.weight_mut()),
+            _ => None,
+        }
     }
 
     /// Maps [n, channels, h, w] to such a map; a linear layer and what is pooled wholly have [n, channels].
@@ -90,13 +112,14 @@ impl Module {
         };
         Ok(match self {
             Module::Conv { weight, bias, stride, padding, groups } => {
-                x.f_conv2d(weight, bias.as_ref(), [*stride; 2], [*padding; 2], [1, 1], *groups)?
+                let weight = weight.entering(mode)?;
+                x.f_conv2d(&weight, bias.as_ref(), [*stride; 2], [*padding; 2], [1, 1], *groups)?
             }
             Module::LearnedGroupConv(conv) => conv.forward(x, mode)?,
             Module::BatchNorm(norm) => norm.forward(x, mode)?,
             Module::Dropout(dropout) => dropout.forward(x, mode)?,
             Module::Gather { index } => x.f_index_select(1, index)?,
-            Module::Linear { weight, bias } => x.f_linear(weight, Some(bias))?,
+            Module::Linear { weight, bias } => x.f_linear(&weight.entering(mode)?, Some(bias))?,
             Module::Plain(op) => plain(*op, x, others)?,
         })
     }

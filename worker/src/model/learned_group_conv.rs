@@ -8,6 +8,7 @@ use tch::{Kind, Tensor};
 
 use super::layers::Mode;
 use super::state::{Tensors, to_host};
+use super::weight::Weight;
 use crate::condensing;
 use crate::failure::{Failure, Result};
 
@@ -16,7 +17,7 @@ use crate::failure::{Failure, Result};
 #[derive(Debug)]
 pub(super) struct LearnedGroupConv {
     name: String,
-    weight: Tensor,
+    weight: Weight,
     /// [outputs, inputs, 1, 1]: 1 where the output's group still uses the input, 0 where it dropped it.
     mask: Tensor,
     count: Tensor,
@@ -29,8 +30,6 @@ pub(super) struct LearnedGroupConv {
     condense_factor: u32,
     /// What `stage` holds, on the host: asking the device every step would wait for it.
     reached: Cell<u32>,
-    /// `weight` times `mask`, which somebody else keeps for passes in [`Mode::TrainAt`].
-    masked: Option<Tensor>,
 }
 
 impl LearnedGroupConv {
@@ -40,10 +39,11 @@ impl LearnedGroupConv {
         condense_factor: u32,
         mut tensors: Tensors,
     ) -> Result<LearnedGroupConv> {
+        let mask = tensors.take("_mask")?;
         Ok(LearnedGroupConv {
             name: layer.name.clone(),
-            weight: tensors.take("conv.weight")?,
-            mask: tensors.take("_mask")?,
+            weight: Weight::new(tensors.take("conv.weight")?, Some(mask.shallow_clone())),
+            mask,
             count: tensors.take("_count")?,
             stage: tensors.take("_stage")?,
             inputs: layer.in_channels as usize,
@@ -51,30 +51,20 @@ impl LearnedGroupConv {
             groups: groups as usize,
             condense_factor,
             reached: Cell::new(0),
-            masked: None,
         })
     }
 
     pub fn forward(&self, x: &Tensor, mode: Mode<'_>) -> Result<Tensor> {
-        let weight = self.masked_weight(mode)?;
+        let weight = self.weight.entering(mode)?;
         Ok(x.f_conv2d(&weight, None::<&Tensor>, [1, 1], [0, 0], [1, 1], 1)?)
     }
 
-    fn masked_weight(&self, mode: Mode<'_>) -> Result<Tensor> {
-        match (mode, &self.masked) {
-            (Mode::TrainAt { .. }, Some(masked)) => Ok(masked.shallow_clone()),
-            _ => Ok(self.weight.f_mul(&self.mask)?),
-        }
+    pub fn weight(&self) -> &Weight {
+        &self.weight
     }
 
-    /// The weight and its mask.
-    pub fn weight_and_mask(&self) -> (&Tensor, &Tensor) {
-        (&self.weight, &self.mask)
-    }
-
-    /// From now on somebody else keeps the weight times the mask for passes in [`Mode::TrainAt`].
-    pub fn enter_masked(&mut self, masked: &Tensor) {
-        self.masked = Some(masked.shallow_clone());
+    pub fn weight_mut(&mut self) -> &mut Weight {
+        &mut self.weight
     }
 
     /// Drops inputs until those of a condensing stage are gone; a stage that has been reached changes nothing.
@@ -85,7 +75,7 @@ impl LearnedGroupConv {
         let (inputs, groups) = (self.inputs, self.groups);
         let dropped = condensing::dropped(stage, inputs, self.condense_factor);
         let mut mask = to_host(&self.mask)?;
-        condensing::drop_weakest(&to_host(&self.weight)?, &mut mask, inputs, groups, dropped);
+        condensing::drop_weakest(&to_host(self.weight.parameter())?, &mut mask, inputs, groups, dropped);
         let mask = Tensor::f_from_slice(&mask)?.f_view_as(&self.mask)?;
         tch::no_grad(|| -> Result<()> {
             self.mask.shallow_clone().f_copy_(&mask)?;
@@ -153,7 +143,7 @@ impl LearnedGroupConv {
             return Ok(None);
         }
         let shape = [-1, self.groups as i64, self.inputs as i64];
-        let squares = self.masked_weight(mode)?.f_square()?.f_view(shape)?;
+        let squares = self.weight.entering(mode)?.f_square()?.f_view(shape)?;
         let sums = squares.f_sum_dim_intlist([0i64].as_slice(), false, None)?;
         Ok(Some(sums.f_clamp_min(1e-6)?.f_sqrt()?.f_sum(None)?))
     }
@@ -176,14 +166,15 @@ impl LearnedGroupConv {
             ))
         })?;
 
-        let device = self.weight.device();
+        let device = self.weight.parameter().device();
         let index_of = |inputs: &[usize]| -> Result<Tensor> {
             let inputs: Vec<i64> = inputs.iter().map(|&input| input as i64).collect();
             Ok(Tensor::f_from_slice(&inputs)?.f_to_device(device)?)
         };
         // Row o = k·G + g of the weight becomes row k of group g; the channel shuffle after it undoes that.
         let (outputs, groups) = (self.outputs as i64, self.groups as i64);
-        let per_group = self.weight.f_detach()?.f_view([outputs / groups, groups, inputs as i64])?;
+        let per_group =
+            self.weight.parameter().f_detach()?.f_view([outputs / groups, groups, inputs as i64])?;
         let mut blocks = Vec::new();
         for (group, inputs) in kept.iter().enumerate() {
             blocks.push(per_group.f_select(1, group as i64)?.f_index_select(1, &index_of(inputs)?)?);

@@ -8,6 +8,7 @@ mod dropout;
 mod layers;
 mod learned_group_conv;
 pub mod state;
+mod weight;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ pub use layers::Mode;
 use layers::Module;
 use learned_group_conv::LearnedGroupConv;
 use state::State;
+pub use weight::Weight;
 
 /// A network and its tensors.
 #[derive(Debug)]
@@ -133,28 +135,22 @@ impl Network {
         self.learned().all(LearnedGroupConv::is_condensed)
     }
 
-    /// The masks of the learned group convolutions, each with the place of its weight among the parameters.
-    pub(crate) fn masks(&self) -> Vec<(usize, Tensor)> {
-        let place_of = |weight: &Tensor| {
-            self.state.parameters().position(|entry| entry.tensor.data_ptr() == weight.data_ptr())
+    /// The weights of convolutions and linear layers, each with its place among the parameters.
+    pub fn weights(&self) -> impl Iterator<Item = (usize, &Weight)> {
+        let place = |tensor: &Tensor| {
+            self.state.parameters().position(|entry| entry.tensor.data_ptr() == tensor.data_ptr())
         };
-        let of = |conv: &LearnedGroupConv| {
-            let (weight, mask) = conv.weight_and_mask();
-            Some((place_of(weight)?, mask.shallow_clone()))
-        };
-        self.learned().filter_map(of).collect()
+        let weights = self.modules.iter().filter_map(Module::weight);
+        weights.filter_map(move |weight| Some((place(weight.parameter())?, weight)))
     }
 
-    /// Passes in [`Mode::TrainAt`] see these instead of the learned group convolutions' weights times their masks; `entering`: one
-    /// for each parameter.
-    pub(crate) fn enter_masked(&mut self, entering: &[Tensor]) {
-        let places: Vec<usize> = self.masks().into_iter().map(|(place, _)| place).collect();
-        let learned = self.modules.iter_mut().filter_map(|module| match module {
-            Module::LearnedGroupConv(conv) => Some(conv),
-            _ => None,
-        });
-        for (conv, place) in learned.zip(places) {
-            conv.enter_masked(&entering[place]);
+    /// Has training passes on the device see these in place of weights; by place among the parameters.
+    pub(crate) fn set_working(&mut self, working: &BTreeMap<usize, Tensor>) {
+        let places: Vec<usize> = self.weights().map(|(place, _)| place).collect();
+        for (weight, place) in self.modules.iter_mut().filter_map(Module::weight_mut).zip(places) {
+            if let Some(tensor) = working.get(&place) {
+                weight.set_working(tensor);
+            }
         }
     }
 
