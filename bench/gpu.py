@@ -75,8 +75,8 @@ def train():
                 ("graph, bfloat16, channels-last, not repeatable", "graph", BEST),
             ]:
                 value = our_figure(config, way, *settings, batch=batch)[0]
-                for other in dict.fromkeys(["eager", best]):
-                    add(f"{at}: {label}", value, peer=f"PyTorch {other}", peer_value=peers.get(other))
+                for other in [way for way in dict.fromkeys(["eager", best]) if way in peers] or [None]:
+                    add(f"{at}: {label}", value, peer=other and f"PyTorch {other}", peer_value=peers.get(other))
             for way, value in peers.items():
                 add(f"{at}: PyTorch {way}", value)
         floor(name)
