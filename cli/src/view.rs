@@ -374,7 +374,6 @@ mod tests {
             images_per_s: 8140.4,
             condensing_stage: 3,
             condensing_stages: 3,
-            ..Default::default()
         };
         let training = Experiment {
             attempt: 2,
