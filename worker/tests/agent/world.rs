@@ -168,6 +168,19 @@ fn process_state(pid: u32) -> Option<char> {
     stat.rsplit(')').next()?.trim_start().chars().next()
 }
 
+/// Whether a process is frozen. A shell that was about to start a program may be waiting (`D`) for it to begin, which it does not:
+/// it is frozen itself.
+fn frozen(pid: u32) -> bool {
+    let started = || fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    match process_state(pid) {
+        Some('T') => true,
+        Some('D') => {
+            started().split(' ').filter_map(|pid| pid.parse().ok()).any(|pid| process_state(pid) == Some('T'))
+        }
+        _ => false,
+    }
+}
+
 /// Whether a process lives (a zombie does not).
 pub fn lives(pid: u32) -> bool {
     process_state(pid).is_some_and(|state| state != 'Z')
@@ -175,7 +188,7 @@ pub fn lives(pid: u32) -> bool {
 
 pub async fn until_frozen(pid: u32) {
     within("the process to be frozen", async {
-        while process_state(pid) != Some('T') {
+        while !frozen(pid) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
