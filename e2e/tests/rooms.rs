@@ -1,5 +1,5 @@
-//! Who may import whom: the contract and the kernels import no sibling; formats, images and access the contract; the programs
-//! these, never each other.
+//! Who may import whom: the contract and the kernels import no sibling; formats, images and access the contract; the engine
+//! the contract and the formats; the programs these, never each other.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -29,19 +29,23 @@ fn the_crates_import_only_what_the_architecture_allows() {
         assert_eq!(siblings(name), ["cnx-proto"], "{name}");
     }
     assert_eq!(siblings("cnx-kernels"), Vec::<String>::new());
+    assert_eq!(siblings("cnx-engine"), ["cnx-formats", "cnx-proto"]);
     assert_eq!(siblings("cnx-daemon"), ["cnx-access", "cnx-proto"]);
-    assert_eq!(siblings("cnx-cli"), ["cnx-access", "cnx-formats", "cnx-images", "cnx-proto"]);
+    let without_engine = |name: &str| -> Vec<String> {
+        siblings(name).into_iter().filter(|sibling| sibling != "cnx-engine").collect()
+    };
+    assert_eq!(without_engine("cnx-cli"), ["cnx-access", "cnx-formats", "cnx-images", "cnx-proto"]);
     assert_eq!(
-        siblings("cnx-worker"),
+        without_engine("cnx-worker"),
         ["cnx-access", "cnx-formats", "cnx-images", "cnx-kernels", "cnx-proto"]
     );
     let has = |name: &str, dependency: &str| imports(name).iter().any(|d| d == dependency);
     for name in
-        ["cnx-proto", "cnx-formats", "cnx-images", "cnx-access", "cnx-kernels", "cnx-daemon", "cnx-cli"]
+        ["cnx-proto", "cnx-formats", "cnx-images", "cnx-access", "cnx-kernels", "cnx-engine", "cnx-daemon", "cnx-cli"]
     {
         assert!(!has(name, "tch"), "{name} must not know libtorch");
     }
-    for name in ["cnx-proto", "cnx-formats", "cnx-images", "cnx-access", "cnx-worker", "cnx-cli"] {
+    for name in ["cnx-proto", "cnx-formats", "cnx-images", "cnx-access", "cnx-engine", "cnx-worker", "cnx-cli"] {
         assert!(!has(name, "sqlx"), "{name} must not know SQL");
     }
     for io in ["tokio", "reqwest", "ureq", "sqlx"] {
