@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use pulp::{Arch, Scalar, Simd, WithSimd};
+
+use crate::Error;
+
 /// Vector instructions of a CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Instructions {
@@ -17,6 +21,10 @@ pub enum Instructions {
 }
 
 impl Instructions {
+    /// All of them.
+    pub const ALL: [Instructions; 4] =
+        [Instructions::Auto, Instructions::Avx512, Instructions::Avx2, Instructions::Portable];
+
     /// Its name on screen.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -32,4 +40,66 @@ impl fmt::Display for Instructions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
+}
+
+/// Instructions that the CPU is known to have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Vectors {
+    Best(Arch),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(pulp::x86::V4),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(pulp::x86::V3),
+    Portable,
+}
+
+impl Vectors {
+    /// # Errors
+    /// When the CPU lacks them.
+    pub fn of(instructions: Instructions) -> Result<Vectors, Error> {
+        let missing = || Error::Instructions(instructions);
+        match instructions {
+            Instructions::Auto => Ok(Vectors::Best(Arch::new())),
+            Instructions::Portable => Ok(Vectors::Portable),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512 => pulp::x86::V4::try_new().map(Vectors::Avx512).ok_or_else(missing),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2 => pulp::x86::V3::try_new().map(Vectors::Avx2).ok_or_else(missing),
+            #[cfg(not(target_arch = "x86_64"))]
+            Instructions::Avx512 | Instructions::Avx2 => Err(missing()),
+        }
+    }
+
+    /// Does something with them.
+    pub fn run<W: WithSimd>(self, work: W) -> W::Output {
+        match self {
+            Vectors::Best(arch) => arch.dispatch(work),
+            #[cfg(target_arch = "x86_64")]
+            Vectors::Avx512(simd) => Simd::vectorize(simd, work),
+            #[cfg(target_arch = "x86_64")]
+            Vectors::Avx2(simd) => Simd::vectorize(simd, work),
+            Vectors::Portable => Simd::vectorize(Scalar, work),
+        }
+    }
+
+    /// What their registers hold.
+    pub fn registers(self) -> Registers {
+        struct Ask;
+        impl WithSimd for Ask {
+            type Output = Registers;
+            fn with_simd<S: Simd>(self, _: S) -> Registers {
+                Registers { lanes: S::F32_LANES, many: S::REGISTER_COUNT >= 32 }
+            }
+        }
+        self.run(Ask)
+    }
+}
+
+/// Registers of a CPU, on which the layout of memory depends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Registers {
+    /// Floats that a vector holds.
+    pub lanes: usize,
+    /// Whether there are 32 of them; else 16.
+    pub many: bool,
 }

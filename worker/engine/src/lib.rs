@@ -13,14 +13,31 @@
 //!
 //! A [`Model`] is a converted network's weights; any number of [`Runner`]s share one.
 
+// Loops over registers: an index says which of two arrays' rows meet, where iterators would hide it.
+#![allow(clippy::needless_range_loop)]
+
+mod barrier;
+mod buffer;
 mod error;
+mod head;
 mod instructions;
+mod layout;
 mod model;
+mod network;
+mod packed;
+mod pass;
+mod place;
+mod pointwise;
+mod pool;
 #[doc(hidden)]
 pub mod reference;
 mod runner;
 #[doc(hidden)]
 pub mod sample;
+mod schedule;
+mod spatial;
+mod stem;
+mod tile;
 
 pub use error::Error;
 pub use instructions::Instructions;

@@ -6,14 +6,18 @@ use std::path::Path;
 use cnx_formats::{StateDict, check, checkpoint};
 use cnx_proto::Spec;
 
+use crate::instructions::Vectors;
+use crate::network::Network;
+use crate::packed::Packed;
 use crate::{Error, Instructions};
 
 /// A network that is ready to run. Immutable: any number of [`crate::Runner`]s share one.
 #[derive(Debug)]
 pub struct Model {
     spec: Spec,
-    pub(crate) state: StateDict,
-    pub(crate) instructions: Instructions,
+    network: Network,
+    pub(crate) packed: Packed,
+    pub(crate) vectors: Vectors,
 }
 
 impl Model {
@@ -64,7 +68,10 @@ impl Model {
         if !report.problems.is_empty() {
             return Err(Error::of(&report));
         }
-        Ok(Model { spec: spec.clone(), state: state.clone(), instructions: Instructions::Auto })
+        let network = Network::new(spec, state);
+        let vectors = Vectors::of(Instructions::Auto)?;
+        let packed = Packed::new(&network, vectors.registers());
+        Ok(Model { spec: spec.clone(), network, packed, vectors })
     }
 
     /// The spec of its network.
@@ -77,6 +84,8 @@ impl Model {
     /// # Errors
     /// When the CPU lacks them.
     pub fn with_instructions(self, instructions: Instructions) -> Result<Model, Error> {
-        Ok(Model { instructions, ..self })
+        let vectors = Vectors::of(instructions)?;
+        let packed = Packed::new(&self.network, vectors.registers());
+        Ok(Model { packed, vectors, ..self })
     }
 }

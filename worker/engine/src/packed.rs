@@ -1,0 +1,78 @@
+//! A network's weights in the order in which the inner loops of a CPU read them.
+
+use crate::head::Head;
+use crate::instructions::Registers;
+use crate::layout::{Along, Layout};
+use crate::network::{self, Network};
+use crate::pointwise::planes::Pointwise;
+use crate::spatial::planes::Spatial;
+use crate::stem::Stem;
+
+/// A network, packed.
+#[derive(Debug)]
+pub(crate) struct Packed {
+    pub registers: Registers,
+    pub stem: Stem,
+    pub blocks: Vec<Block>,
+    pub head: Head,
+    pub size: usize,
+    pub classes: usize,
+}
+
+/// A dense block.
+#[derive(Debug)]
+pub(crate) struct Block {
+    /// Edge of its maps, in pixels.
+    pub size: usize,
+    pub along: Along,
+    /// Channels that enter.
+    pub entering: usize,
+    /// Most outputs of a 1×1 convolution.
+    pub middle: usize,
+    pub layers: Vec<Layer>,
+    /// The convolution of a DenseNet's transition.
+    pub transition: Option<Pointwise>,
+}
+
+/// A dense layer.
+#[derive(Debug)]
+pub(crate) struct Layer {
+    pub pointwise: Pointwise,
+    pub spatial: Spatial,
+}
+
+impl Packed {
+    pub fn new(network: &Network, registers: Registers) -> Packed {
+        Packed {
+            registers,
+            stem: Stem::new(&network.stem, network.size, registers.lanes),
+            blocks: network.blocks.iter().map(|block| Block::new(block, registers)).collect(),
+            head: Head::new(&network.last, &network.classifier, registers.lanes),
+            size: network.size,
+            classes: network.classes(),
+        }
+    }
+
+    /// Floats of an image.
+    pub fn image(&self) -> usize {
+        3 * self.size * self.size
+    }
+}
+
+impl Block {
+    fn new(block: &network::Block, registers: Registers) -> Block {
+        let along = Layout::along(block, registers);
+        let layer = |layer: &network::Layer| Layer {
+            pointwise: Pointwise::new(&layer.pointwise),
+            spatial: Spatial::new(&layer.spatial, along, registers.many),
+        };
+        Block {
+            size: block.size,
+            along,
+            entering: block.entering,
+            middle: block.layers.iter().map(|layer| layer.pointwise.outputs).max().unwrap_or(0),
+            layers: block.layers.iter().map(layer).collect(),
+            transition: block.transition.as_ref().map(Pointwise::new),
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! One image through the network, by some threads in step: each calls [`Pass::run`], does its share of each step, and waits for
+//! the others at a barrier.
+
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::barrier::{Barrier, Broken};
+use crate::buffer::Buffer;
+use crate::instructions::Vectors;
+use crate::packed::{self, Packed};
+use crate::place::share;
+use crate::schedule::{self, Schedule};
+use crate::{head, pointwise, pool, spatial, stem};
+
+/// A buffer that one thread writes in some steps, and all read in others; the barriers between keep them from ever waiting here.
+type Part = RwLock<Buffer>;
+
+/// The memory of some threads, and the steps that they take.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    schedule: Schedule,
+    barrier: Barrier,
+    /// The image, laid out.
+    image: Part,
+    blocks: Vec<Parts>,
+    means: Vec<Part>,
+    logits: Vec<Part>,
+}
+
+/// Each thread's buffers of a block.
+#[derive(Debug)]
+struct Parts {
+    features: Vec<Part>,
+    middle: Vec<Part>,
+    transition: Vec<Part>,
+}
+
+fn part(floats: usize) -> Part {
+    RwLock::new(Buffer::new(floats))
+}
+
+fn read(part: &Part) -> RwLockReadGuard<'_, Buffer> {
+    part.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(part: &Part) -> RwLockWriteGuard<'_, Buffer> {
+    part.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// All parts, to be read.
+struct All<'a>(Vec<RwLockReadGuard<'a, Buffer>>);
+
+impl<'a> All<'a> {
+    fn of(parts: &'a [Part]) -> All<'a> {
+        All(parts.iter().map(read).collect())
+    }
+
+    fn get(&self) -> Vec<&[f32]> {
+        self.0.iter().map(|part| part.get()).collect()
+    }
+}
+
+/// A thread's place in a pass, and memory of its own.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub thread: usize,
+    panel: Vec<f32>,
+}
+
+impl Member {
+    pub fn new(thread: usize) -> Member {
+        Member { thread, panel: Vec::new() }
+    }
+}
+
+impl Pass {
+    pub fn new(packed: &Packed, threads: usize) -> Pass {
+        let schedule = Schedule::new(packed, threads);
+        let parts = |block: &schedule::Block| Parts {
+            features: block.features.iter().map(|&floats| part(floats)).collect(),
+            middle: block.middle.iter().map(|&floats| part(floats)).collect(),
+            transition: block
+                .transition
+                .iter()
+                .flat_map(|planes| planes.counts.iter().map(|count| part(count * block.layout.plane)))
+                .collect(),
+        };
+        let shares = |count: usize| (0..threads).map(move |t| share(count, t, threads).len());
+        let head = &packed.head;
+        Pass {
+            barrier: Barrier::new(threads),
+            image: part(packed.stem.floats()),
+            blocks: schedule.blocks.iter().map(parts).collect(),
+            means: shares(head.inputs()).map(part).collect(),
+            logits: shares(head.tiles()).map(|tiles| part(tiles * head.width())).collect(),
+            schedule,
+        }
+    }
+
+    /// Nobody needs to wait any more: a thread has died.
+    pub fn break_up(&self) {
+        self.barrier.break_up();
+    }
+
+    /// A thread's share of an image [3, size, size], which the first thread brings.
+    ///
+    /// # Errors
+    /// When another thread has died.
+    pub fn run(
+        &self,
+        packed: &Packed,
+        vectors: Vectors,
+        member: &mut Member,
+        image: Option<&[f32]>,
+    ) -> Result<(), Broken> {
+        if let Some(image) = image {
+            vectors.run(stem::LayOut { stem: &packed.stem, image, to: write(&self.image).get_mut() });
+        }
+        self.barrier.wait()?;
+        self.stem(packed, vectors, member);
+        self.barrier.wait()?;
+        let blocks = packed.blocks.iter().zip(&self.schedule.blocks).zip(&self.blocks);
+        for (i, ((block, schedule), parts)) in blocks.enumerate() {
+            for (layer, plan) in block.layers.iter().zip(&schedule.layers) {
+                self.layer(vectors, member, (layer, plan), schedule, parts)?;
+            }
+            if let (Some(next), Some(into)) = (self.schedule.blocks.get(i + 1), self.blocks.get(i + 1)) {
+                self.transition(vectors, member, (block, schedule, parts), (next, into))?;
+            }
+        }
+        self.head(packed, vectors, member)
+    }
+
+    /// The logits, once all threads are through.
+    pub fn logits(&self, to: &mut [f32]) {
+        let mut left = to;
+        for part in &self.logits {
+            let part = read(part);
+            let count = part.get().len().min(left.len());
+            let (to, rest) = left.split_at_mut(count);
+            to.copy_from_slice(&part.get()[..count]);
+            left = rest;
+        }
+    }
+
+    fn stem(&self, packed: &Packed, vectors: Vectors, member: &Member) {
+        let (Some(schedule), Some(parts)) = (self.schedule.blocks.first(), self.blocks.first()) else {
+            return;
+        };
+        vectors.run(stem::Work {
+            stem: &packed.stem,
+            units: share(packed.stem.units(), member.thread, self.schedule.threads),
+            image: read(&self.image).get(),
+            layout: &schedule.layout,
+            to: write(&parts.features[member.thread]).get_mut(),
+        });
+    }
+
+    /// 1×1 and 3×3, a band of rows after another.
+    fn layer(
+        &self,
+        vectors: Vectors,
+        member: &mut Member,
+        (layer, plan): (&packed::Layer, &schedule::Layer),
+        schedule: &schedule::Block,
+        parts: &Parts,
+    ) -> Result<(), Broken> {
+        let (thread, layout) = (member.thread, &schedule.layout);
+        let count = plan.middle.counts[thread];
+        let mut done = 0;
+        for band in layout.bands() {
+            {
+                let features = All::of(&parts.features);
+                let mut middle = write(&parts.middle[thread]);
+                let planes = &mut middle.get_mut()[..count * layout.middle_plane];
+                let rows = done..(band.end + 1).min(layout.size);
+                let first = rows.start + 1 - band.start;
+                for plane in planes.chunks_exact_mut(layout.middle_plane) {
+                    if band.start > 0 {
+                        layout.carry(plane, layout.band);
+                    } else {
+                        plane[..layout.middle_stride].fill(0.0);
+                    }
+                }
+                done = rows.end;
+                vectors.run(pointwise::planes::Work {
+                    conv: &layer.pointwise,
+                    units: plan.middle.units[thread].clone(),
+                    features: &features.get(),
+                    places: &schedule.places,
+                    runs: layout.into_middle(&rows, first),
+                    floor: 0.0,
+                    to: planes,
+                    plane: layout.middle_plane,
+                    panel: &mut member.panel,
+                });
+                for plane in planes.chunks_exact_mut(layout.middle_plane) {
+                    layout.pad(plane, first, rows.len(), rows.end == layout.size);
+                }
+            }
+            self.barrier.wait()?;
+            {
+                let middle = All::of(&parts.middle);
+                vectors.run(spatial::planes::Work {
+                    conv: &layer.spatial,
+                    units: plan.units[thread].clone(),
+                    middle: &middle.get(),
+                    places: &plan.middle.places,
+                    layout,
+                    rows: band,
+                    to: &mut write(&parts.features[thread]).get_mut()[plan.to[thread]..],
+                });
+            }
+            self.barrier.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Into the next block.
+    fn transition(
+        &self,
+        vectors: Vectors,
+        member: &mut Member,
+        (block, schedule, parts): (&packed::Block, &schedule::Block, &Parts),
+        (next, into): (&schedule::Block, &Parts),
+    ) -> Result<(), Broken> {
+        let (thread, layout) = (member.thread, &schedule.layout);
+        let (mut features, mut places) = (&parts.features, &schedule.places);
+        if let (Some(conv), Some(planes)) = (&block.transition, &schedule.transition) {
+            vectors.run(pointwise::planes::Work {
+                conv,
+                units: planes.units[thread].clone(),
+                features: &All::of(&parts.features).get(),
+                places: &schedule.places,
+                runs: layout.whole(),
+                floor: f32::NEG_INFINITY,
+                to: write(&parts.transition[thread]).get_mut(),
+                plane: layout.plane,
+                panel: &mut member.panel,
+            });
+            (features, places) = (&parts.transition, &planes.places);
+            self.barrier.wait()?;
+        }
+        vectors.run(pool::Work {
+            channels: share(places.len(), thread, self.schedule.threads),
+            features: &All::of(features).get(),
+            places,
+            from: layout,
+            into: &next.layout,
+            to: write(&into.features[thread]).get_mut(),
+        });
+        self.barrier.wait()
+    }
+
+    fn head(&self, packed: &Packed, vectors: Vectors, member: &Member) -> Result<(), Broken> {
+        let (Some(schedule), Some(parts)) = (self.schedule.blocks.last(), self.blocks.last()) else {
+            return Ok(());
+        };
+        let (thread, threads, head) = (member.thread, self.schedule.threads, &packed.head);
+        vectors.run(head::Means {
+            head,
+            inputs: share(head.inputs(), thread, threads),
+            features: &All::of(&parts.features).get(),
+            places: &schedule.places,
+            layout: &schedule.layout,
+            to: write(&self.means[thread]).get_mut(),
+        });
+        self.barrier.wait()?;
+        vectors.run(head::Classify {
+            head,
+            tiles: share(head.tiles(), thread, threads),
+            means: &All::of(&self.means).get(),
+            to: write(&self.logits[thread]).get_mut(),
+        });
+        self.barrier.wait()
+    }
+}

@@ -1,0 +1,3 @@
+//! Batch norm, ReLU and a grouped 1×1 convolution over gathered channels.
+
+pub(crate) mod planes;

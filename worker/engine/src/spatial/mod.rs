@@ -1,0 +1,3 @@
+//! A grouped 3×3 convolution, padded by one pixel.
+
+pub(crate) mod planes;
