@@ -17,7 +17,15 @@ pub(crate) enum Along {
     Rows,
     /// All pixels of a plane, with a column of zeros between the rows.
     Plane,
+    /// Outputs: for small maps, whose middle lies in blocks of channels.
+    Channels,
 }
+
+/// Channels of a block of such a middle: those of a pixel lie side by side.
+pub(crate) const BLOCK: usize = 16;
+
+/// Largest map that vectors of outputs are used for, in pixels.
+const SMALL: usize = 16;
 
 /// The layout of a block's maps.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +43,7 @@ pub(crate) struct Layout {
     pub middle_stride: usize,
     /// Zeros before a row of the middle.
     pub left: usize,
-    /// Floats from plane to plane of the middle.
+    /// Floats from plane to plane of the middle, or from block to block.
     pub middle_plane: usize,
     /// Rows that are made at once.
     pub band: usize,
@@ -58,6 +66,15 @@ pub(crate) struct Runs {
 impl Layout {
     /// What vectors go along best in a block.
     pub fn along(block: &network::Block, registers: Registers) -> Along {
+        let fits = |layer: &network::Layer| {
+            let outputs = layer.spatial.outputs / layer.spatial.groups;
+            let middle = layer.pointwise.groups.iter().all(|group| group.outputs.len().is_multiple_of(BLOCK));
+            middle && outputs.is_multiple_of(registers.lanes)
+        };
+        let vectors = (4..=BLOCK).contains(&registers.lanes);
+        if vectors && block.size <= SMALL && block.layers.iter().all(fits) {
+            return Along::Channels;
+        }
         let few = block.layers.iter().any(|layer| layer.spatial.outputs / layer.spatial.groups <= 2);
         if few && registers.lanes > 1 { Along::Rows } else { Along::Plane }
     }
@@ -71,9 +88,13 @@ impl Layout {
                 (padded, padded + lanes, lanes)
             }
             Along::Plane => (size + 1, size + 1, 1),
+            Along::Channels => (size, size + 2, 1),
         };
         let bytes = 4 * block.middle * middle_stride * size;
-        let bands = bytes.div_ceil(BAND_BYTES * threads).clamp(1, size);
+        let bands = match along {
+            Along::Channels => 1,
+            _ => bytes.div_ceil(BAND_BYTES * threads).clamp(1, size),
+        };
         let band = size.div_ceil(bands);
         Layout {
             along,
@@ -83,7 +104,11 @@ impl Layout {
             plane: (size * stride).next_multiple_of(lanes) + lanes,
             middle_stride,
             left,
-            middle_plane: ((band + 2) * middle_stride + 2).next_multiple_of(lanes) + 2 * lanes,
+            middle_plane: match along {
+                // The last row may be read as if it were longer.
+                Along::Channels => ((size + 2) * middle_stride + BLOCK) * BLOCK,
+                _ => ((band + 2) * middle_stride + 2).next_multiple_of(lanes) + 2 * lanes,
+            },
             band,
         }
     }
@@ -105,11 +130,17 @@ impl Layout {
             Along::Rows => {
                 Runs { count: rows, vectors: self.stride / self.lanes, from, from_step, to, to_step }
             }
-            Along::Plane => {
+            Along::Plane | Along::Channels => {
                 let vectors = (rows * self.stride).div_ceil(self.lanes);
                 Runs { count: 1, vectors, from, from_step, to, to_step }
             }
         }
+    }
+
+    /// Where each pixel lies in a block of channels.
+    pub fn pixels(&self) -> Vec<u32> {
+        let at = |i: usize| (i / self.size + 1) * self.middle_stride + i % self.size + 1;
+        (0..self.size * self.size).map(|i| at(i) as u32).collect()
     }
 
     /// A plane of features as a whole.
@@ -122,8 +153,11 @@ impl Layout {
     pub fn pad(&self, plane: &mut [f32], first: usize, rows: usize, last: bool) {
         let (stride, left, size) = (self.middle_stride, self.left, self.size);
         for row in first..first + rows {
-            let end = row * stride + left + size;
-            plane[end..(row + 1) * stride + left.min(1)].fill(0.0);
+            let (end, next) = (row * stride + left + size, (row + 1) * stride);
+            match self.along {
+                Along::Plane | Along::Channels => plane[end] = 0.0,
+                Along::Rows => plane[end..next].fill(0.0),
+            }
         }
         if last {
             plane[(first + rows) * stride..][..stride + self.lanes].fill(0.0);

@@ -37,8 +37,6 @@ pub(crate) struct Block {
     pub size: usize,
     /// Channels that enter.
     pub entering: usize,
-    /// Channels that leave its last layer.
-    pub leaving: usize,
     pub layers: Vec<Layer>,
     /// The convolution of a DenseNet's transition.
     pub transition: Option<Pointwise>,
@@ -121,7 +119,7 @@ impl Network {
             }
             let transition = format!("features.transition_{}.conv", i + 1);
             let transition = reader.has(&transition).then(|| reader.pointwise(&transition, channels, None));
-            blocks.push(Block { size: edge, entering, leaving: channels, layers, transition });
+            blocks.push(Block { size: edge, entering, layers, transition });
             if let Some(Block { transition: Some(transition), .. }) = blocks.last() {
                 channels = transition.outputs;
             }

@@ -4,8 +4,8 @@ use crate::head::Head;
 use crate::instructions::Registers;
 use crate::layout::{Along, Layout};
 use crate::network::{self, Network};
-use crate::pointwise::planes::Pointwise;
-use crate::spatial::planes::Spatial;
+use crate::pointwise::{self, planes::Pointwise};
+use crate::spatial;
 use crate::stem::Stem;
 
 /// A network, packed.
@@ -36,9 +36,11 @@ pub(crate) struct Block {
 
 /// A dense layer.
 #[derive(Debug)]
-pub(crate) struct Layer {
-    pub pointwise: Pointwise,
-    pub spatial: Spatial,
+pub(crate) enum Layer {
+    /// With vectors of pixels.
+    Planes(Pointwise, spatial::planes::Spatial),
+    /// With vectors of outputs.
+    Channels(pointwise::channels::Pointwise, spatial::channels::Spatial),
 }
 
 impl Packed {
@@ -62,10 +64,7 @@ impl Packed {
 impl Block {
     fn new(block: &network::Block, registers: Registers) -> Block {
         let along = Layout::along(block, registers);
-        let layer = |layer: &network::Layer| Layer {
-            pointwise: Pointwise::new(&layer.pointwise),
-            spatial: Spatial::new(&layer.spatial, along, registers.many),
-        };
+        let layer = |layer: &network::Layer| Layer::new(layer, block.size, along, registers);
         Block {
             size: block.size,
             along,
@@ -74,5 +73,19 @@ impl Block {
             layers: block.layers.iter().map(layer).collect(),
             transition: block.transition.as_ref().map(Pointwise::new),
         }
+    }
+}
+
+impl Layer {
+    fn new(layer: &network::Layer, size: usize, along: Along, Registers { lanes, many }: Registers) -> Layer {
+        if along != Along::Channels {
+            let spatial = spatial::planes::Spatial::new(&layer.spatial, along, many);
+            return Layer::Planes(Pointwise::new(&layer.pointwise), spatial);
+        }
+        let pointwise = pointwise::channels::Pointwise::new(&layer.pointwise, lanes);
+        // As many sums as there are registers for.
+        let vectors = if many && size != 14 { 2 } else { 1 };
+        let spatial = spatial::channels::Spatial::new(&layer.spatial, &pointwise.order, lanes, vectors);
+        Layer::Channels(pointwise, spatial)
     }
 }

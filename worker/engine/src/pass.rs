@@ -155,7 +155,7 @@ impl Pass {
         });
     }
 
-    /// 1×1 and 3×3, a band of rows after another.
+    /// 1×1 and 3×3.
     fn layer(
         &self,
         vectors: Vectors,
@@ -165,52 +165,66 @@ impl Pass {
         parts: &Parts,
     ) -> Result<(), Broken> {
         let (thread, layout) = (member.thread, &schedule.layout);
-        let count = plan.middle.counts[thread];
-        let mut done = 0;
-        for band in layout.bands() {
-            {
-                let features = All::of(&parts.features);
-                let mut middle = write(&parts.middle[thread]);
-                let planes = &mut middle.get_mut()[..count * layout.middle_plane];
-                let rows = done..(band.end + 1).min(layout.size);
-                let first = rows.start + 1 - band.start;
-                for plane in planes.chunks_exact_mut(layout.middle_plane) {
-                    if band.start > 0 {
-                        layout.carry(plane, layout.band);
-                    } else {
-                        plane[..layout.middle_stride].fill(0.0);
-                    }
+        match layer {
+            packed::Layer::Planes(pointwise, spatial) => {
+                let mut done = 0;
+                for band in layout.bands() {
+                    let rows = done..(band.end + 1).min(layout.size);
+                    done = rows.end;
+                    let first = rows.start + 1 - band.start;
+                    vectors.run(pointwise::planes::Band {
+                        carried: band.start > 0,
+                        first,
+                        rows: rows.clone(),
+                        layout,
+                        work: pointwise::planes::Work {
+                            conv: pointwise,
+                            units: plan.middle.units[thread].clone(),
+                            features: &All::of(&parts.features).get(),
+                            places: &schedule.places,
+                            runs: layout.into_middle(&rows, first),
+                            floor: 0.0,
+                            to: &mut write(&parts.middle[thread]).get_mut()
+                                [..plan.middle.counts[thread] * layout.middle_plane],
+                            plane: layout.middle_plane,
+                            panel: &mut member.panel,
+                        },
+                    });
+                    self.barrier.wait()?;
+                    vectors.run(spatial::planes::Work {
+                        conv: spatial,
+                        units: plan.units[thread].clone(),
+                        middle: &All::of(&parts.middle).get(),
+                        places: &plan.middle.places,
+                        layout,
+                        rows: band,
+                        to: &mut write(&parts.features[thread]).get_mut()[plan.to[thread]..],
+                    });
+                    self.barrier.wait()?;
                 }
-                done = rows.end;
-                vectors.run(pointwise::planes::Work {
-                    conv: &layer.pointwise,
+            }
+            packed::Layer::Channels(pointwise, spatial) => {
+                vectors.run(pointwise::channels::Work {
+                    conv: pointwise,
                     units: plan.middle.units[thread].clone(),
-                    features: &features.get(),
+                    features: &All::of(&parts.features).get(),
                     places: &schedule.places,
-                    runs: layout.into_middle(&rows, first),
-                    floor: 0.0,
-                    to: planes,
-                    plane: layout.middle_plane,
+                    layout,
+                    pixels: &schedule.pixels,
+                    to: write(&parts.middle[thread]).get_mut(),
                     panel: &mut member.panel,
                 });
-                for plane in planes.chunks_exact_mut(layout.middle_plane) {
-                    layout.pad(plane, first, rows.len(), rows.end == layout.size);
-                }
-            }
-            self.barrier.wait()?;
-            {
-                let middle = All::of(&parts.middle);
-                vectors.run(spatial::planes::Work {
-                    conv: &layer.spatial,
+                self.barrier.wait()?;
+                vectors.run(spatial::channels::Work {
+                    conv: spatial,
                     units: plan.units[thread].clone(),
-                    middle: &middle.get(),
+                    middle: &All::of(&parts.middle).get(),
                     places: &plan.middle.places,
                     layout,
-                    rows: band,
                     to: &mut write(&parts.features[thread]).get_mut()[plan.to[thread]..],
                 });
+                self.barrier.wait()?;
             }
-            self.barrier.wait()?;
         }
         Ok(())
     }

@@ -3,10 +3,10 @@
 
 use std::ops::Range;
 
-use crate::layout::Layout;
+use crate::layout::{Along, Layout};
 use crate::packed::{self, Packed};
 use crate::place::{Place, share};
-use crate::pointwise::planes::Pointwise;
+use crate::pointwise::{channels, planes};
 
 /// The work of some threads on one image.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Schedule {
 #[derive(Debug)]
 pub(crate) struct Block {
     pub layout: Layout,
+    /// Where each pixel lies in a block of channels, if vectors go along them.
+    pub pixels: Vec<u32>,
     /// Where each channel of its features lies.
     pub places: Vec<Place>,
     /// Floats of each thread's features, and of its middle.
@@ -81,32 +83,57 @@ impl Block {
         let mut middle = vec![0; threads];
         let mut layers = Vec::new();
         for layer in &block.layers {
-            let planes = Planes::new(&layer.pointwise, threads, layout.middle_plane);
+            let (planes, outputs): (Planes, Vec<usize>) = match layer {
+                packed::Layer::Planes(pointwise, spatial) => (
+                    Planes::new(pointwise, threads, layout.middle_plane),
+                    spatial.units.iter().map(|unit| unit.outputs).collect(),
+                ),
+                packed::Layer::Channels(pointwise, spatial) => (
+                    Planes::blocks(pointwise, threads, layout.middle_plane),
+                    spatial.units.iter().map(|unit| unit.outputs).collect(),
+                ),
+            };
             for (most, count) in middle.iter_mut().zip(&planes.counts) {
                 *most = count.saturating_mul(layout.middle_plane).max(*most);
             }
-            let units: Vec<_> = (0..threads).map(|t| share(layer.spatial.units.len(), t, threads)).collect();
-            let outputs =
-                |units: &Range<usize>| layer.spatial.units[units.clone()].iter().map(|u| u.outputs).sum();
-            let to =
-                units.iter().enumerate().map(|(t, units)| append(&mut places, t, outputs(units))).collect();
+            let units: Vec<_> = (0..threads).map(|t| share(outputs.len(), t, threads)).collect();
+            let sum = |units: &Range<usize>| outputs[units.clone()].iter().sum();
+            let to = units.iter().enumerate().map(|(t, units)| append(&mut places, t, sum(units))).collect();
             layers.push(Layer { middle: planes, units, to });
         }
         let transition = block.transition.as_ref().map(|conv| Planes::new(conv, threads, layout.plane));
-        Block { layout, places, features, middle, layers, transition }
+        let pixels = if layout.along == Along::Channels { layout.pixels() } else { Vec::new() };
+        Block { layout, pixels, places, features, middle, layers, transition }
     }
 }
 
 impl Planes {
-    fn new(conv: &Pointwise, threads: usize, plane: usize) -> Planes {
-        let units: Vec<_> = (0..threads).map(|t| share(conv.units.len(), t, threads)).collect();
-        let outputs = |units: &Range<usize>| conv.units[units.clone()].iter().map(|unit| unit.outputs).sum();
-        let counts: Vec<usize> = units.iter().map(outputs).collect();
-        let made: Vec<Place> = counts
+    fn new(conv: &planes::Pointwise, threads: usize, plane: usize) -> Planes {
+        let outputs: Vec<usize> = conv.units.iter().map(|unit| unit.outputs).collect();
+        Planes::made(&outputs, threads, plane, conv.order.iter().map(|&number| (number, 0)))
+    }
+
+    /// Of blocks of channels.
+    fn blocks(conv: &channels::Pointwise, threads: usize, block: usize) -> Planes {
+        let blocks: Vec<usize> = conv.units.iter().map(|unit| unit.blocks).collect();
+        Planes::made(&blocks, threads, block, conv.order.iter().copied())
+    }
+
+    /// `counts`: planes that each unit makes; `order`: of each channel, the plane and the float at which it lies.
+    fn made(
+        counts: &[usize],
+        threads: usize,
+        plane: usize,
+        order: impl Iterator<Item = (usize, usize)>,
+    ) -> Planes {
+        let units: Vec<_> = (0..threads).map(|t| share(counts.len(), t, threads)).collect();
+        let counts: Vec<usize> = units.iter().map(|units| counts[units.clone()].iter().sum()).collect();
+        let made: Vec<[usize; 2]> = counts
             .iter()
             .enumerate()
-            .flat_map(|(thread, &count)| (0..count).map(move |i| Place::new(thread, i * plane)))
+            .flat_map(|(thread, &count)| (0..count).map(move |i| [thread, i * plane]))
             .collect();
-        Planes { units, places: conv.order.iter().map(|&number| made[number]).collect(), counts }
+        let place = |(number, at): (usize, usize)| Place::new(made[number][0], made[number][1] + at);
+        Planes { units, counts, places: order.map(place).collect() }
     }
 }

@@ -130,7 +130,7 @@ impl WithSimd for Work<'_> {
         let most = if S::REGISTER_COUNT >= 32 { 3 } else { 1 };
         let planes = self.to.chunks_mut(HEIGHT * plane);
         for (weights, to) in self.stem.weights[self.units].iter().zip(planes) {
-            let weights = weights.get().as_chunks::<HEIGHT>().0;
+            let weights = weights.get();
             for y in 0..size {
                 let image = &self.image[y * self.stem.stride * self.stem.row..];
                 for (at, vectors) in stretches(size.div_ceil(S::F32_LANES), most) {
@@ -155,7 +155,7 @@ impl WithSimd for Work<'_> {
 
 struct Row<'a> {
     taps: &'a [usize; TAPS],
-    weights: &'a [[f32; HEIGHT]],
+    weights: &'a [f32],
     image: &'a [f32],
     to: usize,
     plane: usize,
@@ -168,9 +168,12 @@ impl Row<'_> {
         for (panel, &tap) in panel.iter_mut().zip(self.taps) {
             *panel = load(simd, &self.image[tap..]);
         }
-        let sums = sums::<S, HEIGHT, V>(simd, self.weights, &panel);
-        for (to, sums) in to.chunks_exact_mut(self.plane).zip(sums) {
-            store::<S, V>(&mut to[self.to..], sums);
+        let sums = sums::<S, HEIGHT, HEIGHT, 0, V>(simd, &[0.0; HEIGHT], self.weights, &panel);
+        let count = to.len() / self.plane;
+        for o in 0..HEIGHT {
+            if o < count {
+                store::<S, V>(&mut to[o * self.plane + self.to..], sums[o]);
+            }
         }
     }
 }

@@ -12,17 +12,19 @@ pub(crate) fn stretches(vectors: usize, most: usize) -> impl Iterator<Item = (us
     })
 }
 
-/// Σ over inputs of weights[input][row] · panel[input][vector].
+/// bias[row] + Σ over inputs of weights[input][row] · panel[input][vector], for `R` rows from `FIRST` on of a tile of `HEIGHT`.
 #[inline(always)]
-pub(crate) fn sums<S: Simd, const R: usize, const V: usize>(
+pub(crate) fn sums<S: Simd, const R: usize, const HEIGHT: usize, const FIRST: usize, const V: usize>(
     simd: S,
-    weights: &[[f32; R]],
+    bias: &[f32],
+    weights: &[f32],
     panel: &[[S::f32s; V]],
 ) -> [[S::f32s; V]; R] {
-    let mut sums = [[simd.splat_f32s(0.0); V]; R];
-    for (weights, pixels) in weights.iter().zip(panel) {
+    let bias = &bias[FIRST..][..R];
+    let mut sums: [[S::f32s; V]; R] = std::array::from_fn(|r| [simd.splat_f32s(bias[r]); V]);
+    for (weights, pixels) in weights.as_chunks::<HEIGHT>().0.iter().zip(panel) {
         for r in 0..R {
-            let weight = simd.splat_f32s(weights[r]);
+            let weight = simd.splat_f32s(weights[FIRST + r]);
             for v in 0..V {
                 sums[r][v] = simd.mul_add_e_f32s(weight, pixels[v], sums[r][v]);
             }

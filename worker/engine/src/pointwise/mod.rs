@@ -1,3 +1,4 @@
 //! Batch norm, ReLU and a grouped 1×1 convolution over gathered channels.
 
+pub(crate) mod channels;
 pub(crate) mod planes;

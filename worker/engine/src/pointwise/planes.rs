@@ -6,7 +6,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use crate::buffer::Buffer;
-use crate::layout::Runs;
+use crate::layout::{Layout, Runs};
 use crate::network;
 use crate::place::Place;
 use crate::tile::{load, store, stretches, sums};
@@ -80,6 +80,38 @@ impl Unit {
     }
 }
 
+/// A band of rows of the middle: what [`Work`] makes, and the zeros around it.
+pub(crate) struct Band<'a> {
+    pub work: Work<'a>,
+    pub layout: &'a Layout,
+    pub rows: Range<usize>,
+    /// Where the first of them lies, counted from the row above the band.
+    pub first: usize,
+    /// Whether there is a band before.
+    pub carried: bool,
+}
+
+impl WithSimd for Band<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Band { work, layout, rows, first, carried } = self;
+        let Work { conv, units, features, places, runs, floor, to, plane, panel } = work;
+        for plane in to.chunks_exact_mut(plane) {
+            if carried {
+                layout.carry(plane, layout.band);
+            } else {
+                plane[..layout.middle_stride].fill(0.0);
+            }
+        }
+        Work { conv, units, features, places, runs, floor, to: &mut *to, plane, panel }.with_simd(simd);
+        for plane in to.chunks_exact_mut(plane) {
+            layout.pad(plane, first, rows.len(), rows.end == layout.size);
+        }
+    }
+}
+
 /// What a thread does of a convolution.
 pub(crate) struct Work<'a> {
     pub conv: &'a Pointwise,
@@ -105,19 +137,23 @@ impl WithSimd for Work<'_> {
         let units = &self.conv.units[self.units.clone()];
         let many = S::REGISTER_COUNT >= 32;
         let mut first = 0;
+        let mut inputs = Vec::new();
         for units in units.chunk_by(|a, b| a.group == b.group) {
+            let channels = self.conv.groups[units[0].group].inputs.iter();
+            inputs.clear();
+            inputs.extend(channels.map(|&channel| self.places[channel].of(self.features, self.runs.from)));
             let low = units.iter().all(|unit| unit.height == 4);
             let most = if many && low { 6 } else { 3 };
             for run in 0..self.runs.count {
                 for (at, vectors) in stretches(self.runs.vectors, most) {
                     let at = (run, at * S::F32_LANES);
                     match vectors {
-                        1 => self.stretch::<S, 1>(simd, units, first, at),
-                        2 => self.stretch::<S, 2>(simd, units, first, at),
-                        3 => self.stretch::<S, 3>(simd, units, first, at),
-                        4 => self.stretch::<S, 4>(simd, units, first, at),
-                        5 => self.stretch::<S, 5>(simd, units, first, at),
-                        _ => self.stretch::<S, 6>(simd, units, first, at),
+                        1 => self.stretch::<S, 1>(simd, units, first, &inputs, at),
+                        2 => self.stretch::<S, 2>(simd, units, first, &inputs, at),
+                        3 => self.stretch::<S, 3>(simd, units, first, &inputs, at),
+                        4 => self.stretch::<S, 4>(simd, units, first, &inputs, at),
+                        5 => self.stretch::<S, 5>(simd, units, first, &inputs, at),
+                        _ => self.stretch::<S, 6>(simd, units, first, &inputs, at),
                     }
                 }
             }
@@ -134,6 +170,7 @@ impl Work<'_> {
         simd: S,
         units: &[Unit],
         first: usize,
+        inputs: &[&[f32]],
         (run, at): (usize, usize),
     ) {
         let group = &self.conv.groups[units[0].group];
@@ -142,14 +179,7 @@ impl Work<'_> {
             self.panel.resize(floats, 0.0);
         }
         let panel = &mut self.panel[..floats];
-        self::panel::<S, V>(
-            simd,
-            panel,
-            group,
-            self.features,
-            self.places,
-            self.runs.from + run * self.runs.from_step + at,
-        );
+        self::panel::<S, V>(simd, panel, group, inputs, run * self.runs.from_step + at);
         let (panel, _) = S::as_simd_f32s(panel).0.as_chunks::<V>();
         let floor = simd.splat_f32s(self.floor);
         let mut number = first;
@@ -158,17 +188,16 @@ impl Work<'_> {
             let at = self.runs.to + run * self.runs.to_step + at;
             let weights = unit.weights.get();
             if unit.height == 4 {
-                let results = sums::<S, 4, V>(simd, weights.as_chunks().0, panel);
-                put(simd, to, self.plane, at, floor, &unit.bias, &results);
+                let results = sums::<S, 4, 4, 0, V>(simd, &unit.bias, weights, panel);
+                put(simd, floor, to, self.plane, at, unit.outputs, results);
             } else if S::REGISTER_COUNT >= 32 {
-                let results = sums::<S, 8, V>(simd, weights.as_chunks().0, panel);
-                put(simd, to, self.plane, at, floor, &unit.bias, &results);
+                let results = sums::<S, 8, 8, 0, V>(simd, &unit.bias, weights, panel);
+                put(simd, floor, to, self.plane, at, unit.outputs, results);
             } else {
-                let halves = weights.as_chunks::<8>().0;
-                let results = half_sums::<S, 0, V>(simd, halves, panel);
-                put(simd, to, self.plane, at, floor, &unit.bias, &results);
-                let results = half_sums::<S, 4, V>(simd, halves, panel);
-                put(simd, &mut to[4 * self.plane..], self.plane, at, floor, &unit.bias[4..], &results);
+                let results = sums::<S, 4, 8, 0, V>(simd, &unit.bias, weights, panel);
+                put(simd, floor, to, self.plane, at, unit.outputs, results);
+                let results = sums::<S, 4, 8, 4, V>(simd, &unit.bias, weights, panel);
+                put(simd, floor, &mut to[4 * self.plane..], self.plane, at, unit.outputs - 4, results);
             }
             number += unit.outputs;
         }
@@ -177,18 +206,11 @@ impl Work<'_> {
 
 /// relu(scale·x + shift) of the inputs of a group.
 #[inline(always)]
-fn panel<S: Simd, const V: usize>(
-    simd: S,
-    panel: &mut [f32],
-    group: &Group,
-    features: &[&[f32]],
-    places: &[Place],
-    at: usize,
-) {
+fn panel<S: Simd, const V: usize>(simd: S, panel: &mut [f32], group: &Group, inputs: &[&[f32]], at: usize) {
     let zero = simd.splat_f32s(0.0);
     let (panel, _) = S::as_mut_simd_f32s(panel).0.as_chunks_mut::<V>();
-    for ((row, &input), &[scale, shift]) in panel.iter_mut().zip(&group.inputs).zip(&group.norm) {
-        let from: [S::f32s; V] = load(simd, places[input].of(features, at));
+    for ((row, &input), &[scale, shift]) in panel.iter_mut().zip(inputs).zip(&group.norm) {
+        let from: [S::f32s; V] = load(simd, &input[at..]);
         let (scale, shift) = (simd.splat_f32s(scale), simd.splat_f32s(shift));
         for v in 0..V {
             row[v] = simd.max_f32s(simd.mul_add_e_f32s(scale, from[v], shift), zero);
@@ -196,42 +218,23 @@ fn panel<S: Simd, const V: usize>(
     }
 }
 
-/// Sums of four rows of tiles of eight.
-#[inline(always)]
-fn half_sums<S: Simd, const FIRST: usize, const V: usize>(
-    simd: S,
-    weights: &[[f32; 8]],
-    panel: &[[S::f32s; V]],
-) -> [[S::f32s; V]; 4] {
-    let mut sums = [[simd.splat_f32s(0.0); V]; 4];
-    for (weights, pixels) in weights.iter().zip(panel) {
-        for r in 0..4 {
-            let weight = simd.splat_f32s(weights[FIRST + r]);
-            for v in 0..V {
-                sums[r][v] = simd.mul_add_e_f32s(weight, pixels[v], sums[r][v]);
-            }
-        }
-    }
-    sums
-}
-
-/// Writes rows that there are, with their bias, at `at` of their planes.
+/// Writes the first `count` rows at `at` of their planes, none smaller than `floor`.
 #[inline(always)]
 fn put<S: Simd, const R: usize, const V: usize>(
     simd: S,
+    floor: S::f32s,
     to: &mut [f32],
     plane: usize,
     at: usize,
-    floor: S::f32s,
-    bias: &[f32],
-    results: &[[S::f32s; V]; R],
+    count: usize,
+    mut results: [[S::f32s; V]; R],
 ) {
-    for (r, to) in to.chunks_exact_mut(plane).enumerate().take(R) {
-        let bias = simd.splat_f32s(bias[r]);
-        let mut row = results[r];
+    for r in 0..R {
         for v in 0..V {
-            row[v] = simd.max_f32s(simd.add_f32s(row[v], bias), floor);
+            results[r][v] = simd.max_f32s(results[r][v], floor);
         }
-        store::<S, V>(&mut to[at..], row);
+        if r < count {
+            store::<S, V>(&mut to[r * plane + at..], results[r]);
+        }
     }
 }

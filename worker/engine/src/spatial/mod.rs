@@ -1,3 +1,4 @@
 //! A grouped 3×3 convolution, padded by one pixel.
 
+pub(crate) mod channels;
 pub(crate) mod planes;

@@ -100,7 +100,7 @@ impl WithSimd for Work<'_> {
                 (Along::Plane, 4, true) => tile.plane::<S, 4, 6>(simd, own),
                 (Along::Plane, 4, false) => tile.plane::<S, 4, 3>(simd, own),
                 (Along::Plane, 2, _) => tile.plane::<S, 2, 4>(simd, own),
-                (Along::Plane, ..) => tile.plane::<S, 1, 8>(simd, own),
+                (Along::Plane | Along::Channels, ..) => tile.plane::<S, 1, 8>(simd, own),
             }
         }
     }
@@ -159,40 +159,39 @@ impl Tile<'_> {
                 }
             }
         }
-        for (to, sums) in to.chunks_exact_mut(self.layout.plane).zip(sums) {
-            store::<S, V>(&mut to[start + at..], sums);
+        for o in 0..O {
+            store::<S, V>(&mut to[o * self.layout.plane + start + at..], sums[o]);
         }
     }
 
     /// `R` rows at a time, a vector wide.
     #[inline(always)]
     fn rows<S: Simd, const O: usize, const R: usize>(&self, simd: S, to: &mut [f32]) {
-        let mut row = 0;
-        while row < self.rows.len() {
-            let left = self.rows.len() - row;
-            row += if left >= R {
-                self.columns::<S, O, R>(simd, to, row)
-            } else if left >= 4 {
-                self.columns::<S, O, 4>(simd, to, row)
-            } else {
-                self.columns::<S, O, 1>(simd, to, row)
-            };
+        for (row, rows) in stretches(self.rows.len(), R) {
+            macro_rules! columns {
+                ($($rows:literal)*) => {
+                    match rows {
+                        $($rows if $rows < R => self.columns::<S, O, $rows>(simd, to, row),)*
+                        _ => self.columns::<S, O, R>(simd, to, row),
+                    }
+                };
+            }
+            columns!(1 2 3 4 5 6 7 8 9 10 11 12 13);
         }
     }
 
     #[inline(always)]
-    fn columns<S: Simd, const O: usize, const R: usize>(&self, simd: S, to: &mut [f32], row: usize) -> usize {
+    fn columns<S: Simd, const O: usize, const R: usize>(&self, simd: S, to: &mut [f32], row: usize) {
         let Layout { stride, plane, .. } = *self.layout;
         for column in (0..stride).step_by(S::F32_LANES) {
             let sums = self.square::<S, O, R>(simd, row, column);
             let at = (self.rows.start + row) * stride + column;
-            for (to, sums) in to.chunks_exact_mut(plane).zip(sums) {
+            for o in 0..O {
                 for r in 0..R {
-                    store::<S, 1>(&mut to[at + r * stride..], [sums[r]]);
+                    store::<S, 1>(&mut to[o * plane + at + r * stride..], [sums[o][r]]);
                 }
             }
         }
-        R
     }
 
     #[inline(always)]
