@@ -40,7 +40,7 @@ pub(crate) struct Unit {
     pub blocks: usize,
     /// Vectors of outputs.
     vectors: usize,
-    /// Where its bias and its weights begin: [1 + inputs][outputs]
+    /// Where its bias and its weights begin: for each tile of vectors, [1 + inputs][outputs]
     weights: usize,
 }
 
@@ -58,12 +58,16 @@ impl Pointwise {
                     order[group.outputs[row]] = (block + i / BLOCK, i % BLOCK);
                 }
                 block += blocks;
-                let row = |f: &dyn Fn(usize) -> f32| {
-                    (0..width).map(|i| rows.get(i).map_or(0.0, |&row| f(row))).collect::<Vec<f32>>()
-                };
-                weights.extend(row(&|row| group.bias[row]));
                 let inputs = group.inputs.len();
-                (0..inputs).for_each(|input| weights.extend(row(&|row| group.weights[row * inputs + input])));
+                for tile in (0..width).step_by(VECTORS.min(width / lanes) * lanes) {
+                    let row = |f: &dyn Fn(usize) -> f32| {
+                        let rows = (tile..tile + VECTORS.min(width / lanes) * lanes).map(|i| rows.get(i));
+                        rows.map(|row| row.map_or(0.0, |&row| f(row))).collect::<Vec<f32>>()
+                    };
+                    weights.extend(row(&|row| group.bias[row]));
+                    (0..inputs)
+                        .for_each(|input| weights.extend(row(&|row| group.weights[row * inputs + input])));
+                }
             }
         }
         let groups = conv.groups.iter().map(|group| Group {
@@ -121,36 +125,16 @@ impl Work<'_> {
                 let block = layout.middle_plane;
                 let (own, rest) = to.split_at_mut(unit.blocks * block);
                 to = rest;
-                let width = unit.vectors * S::F32_LANES;
-                let weights = &conv.weights.get()[unit.weights..][..(1 + inputs) * width];
+                let weights =
+                    &conv.weights.get()[unit.weights..][..(1 + inputs) * unit.vectors * S::F32_LANES];
                 for (tile, panel) in panel.chunks_exact(inputs * P).enumerate().take(tiles) {
-                    for first in (0..P).step_by(X) {
-                        let Some(pixels) = pixels.get(tile * P + first..) else { break };
-                        let panel = panel.as_chunks::<P>().0;
-                        let out = Out { to: own, block, pixels };
-                        if unit.vectors.is_multiple_of(VECTORS) {
-                            for v in (0..unit.vectors).step_by(VECTORS) {
-                                sums::<S, X, P, VECTORS>(
-                                    simd,
-                                    (weights, width),
-                                    v,
-                                    panel,
-                                    first,
-                                    &mut Out { to: out.to, ..out },
-                                );
-                            }
-                        } else {
-                            for v in 0..unit.vectors {
-                                sums::<S, X, P, 1>(
-                                    simd,
-                                    (weights, width),
-                                    v,
-                                    panel,
-                                    first,
-                                    &mut Out { to: out.to, ..out },
-                                );
-                            }
-                        }
+                    let panel = panel.as_chunks::<P>().0;
+                    let pixels = &pixels[tile * P..];
+                    let out = Out { block, pixels, to: &mut *own };
+                    if unit.vectors == 1 {
+                        unit_sums::<S, X, P, 1>(simd, weights, panel, out);
+                    } else {
+                        unit_sums::<S, X, P, VECTORS>(simd, weights, panel, out);
                     }
                 }
             }
@@ -189,31 +173,49 @@ struct Out<'a> {
     pixels: &'a [u32],
 }
 
-/// `N` vectors of outputs of `X` pixels.
+/// All outputs of a unit, `N` vectors at a time, of the pixels of a tile of the panel.
 #[inline(always)]
-fn sums<S: Simd, const X: usize, const P: usize, const N: usize>(
+fn unit_sums<S: Simd, const X: usize, const P: usize, const N: usize>(
     simd: S,
-    (weights, width): (&[f32], usize),
-    vector: usize,
+    weights: &[f32],
     panel: &[[f32; P]],
-    first: usize,
+    mut out: Out<'_>,
+) {
+    let (rows, _) = S::as_simd_f32s(weights).0.as_chunks::<N>();
+    for (tile, rows) in rows.chunks_exact(1 + panel.len()).enumerate() {
+        let column = tile * N * S::F32_LANES;
+        sums::<S, X, P, N, false>(simd, rows, panel, column, &mut out);
+        if P > X && out.pixels.len() > X {
+            sums::<S, X, P, N, true>(simd, rows, panel, column, &mut out);
+        }
+    }
+}
+
+/// `N` vectors of outputs of `X` pixels: the first of the tile, or the last.
+#[inline(always)]
+fn sums<S: Simd, const X: usize, const P: usize, const N: usize, const LAST: bool>(
+    simd: S,
+    rows: &[[S::f32s; N]],
+    panel: &[[f32; P]],
+    column: usize,
     out: &mut Out<'_>,
 ) {
     let zero = simd.splat_f32s(0.0);
-    let column = vector * S::F32_LANES;
-    let bias: [S::f32s; N] = load(simd, &weights[column..]);
-    let mut sums = [bias; X];
-    for (weights, pixels) in weights[width..].chunks_exact(width).zip(panel) {
-        let weights: [S::f32s; N] = load(simd, &weights[column..]);
+    let Some((bias, weights)) = rows.split_first() else { return };
+    let mut sums = [*bias; X];
+    for (weights, pixels) in weights.iter().zip(panel) {
+        let pixels = if LAST { pixels.last_chunk::<X>() } else { pixels.first_chunk::<X>() };
+        let Some(pixels) = pixels else { return };
         for x in 0..X {
-            let pixel = simd.splat_f32s(pixels[first + x]);
+            let pixel = simd.splat_f32s(pixels[x]);
             for n in 0..N {
                 sums[x][n] = simd.mul_add_e_f32s(pixel, weights[n], sums[x][n]);
             }
         }
     }
+    let first = if LAST { P - X } else { 0 };
     for x in 0..X {
-        if let Some(&pixel) = out.pixels.get(x) {
+        if let Some(&pixel) = out.pixels.get(first + x) {
             for n in 0..N {
                 let column = column + n * S::F32_LANES;
                 let at = column / BLOCK * out.block + pixel as usize * BLOCK + column % BLOCK;

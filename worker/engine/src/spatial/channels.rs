@@ -9,7 +9,7 @@ use crate::buffer::Buffer;
 use crate::layout::{BLOCK, Layout};
 use crate::network;
 use crate::place::Place;
-use crate::tile::{load, store};
+use crate::tile::store;
 
 /// A 3×3 convolution as its inner loops read it.
 #[derive(Debug)]
@@ -162,41 +162,21 @@ impl Tile<'_> {
     ) -> [[S::f32s; N]; X] {
         let Layout { size, middle_stride, .. } = *self.layout;
         let mut sums = [[[simd.splat_f32s(0.0); N]; X]; D];
-        let width = N * S::F32_LANES;
+        let floats = self.inputs.len() * 3 * N * S::F32_LANES;
+        let (together, alone) = self.inputs.as_chunks::<D>();
         // Rows of taps that see any row of the map.
-        let from = usize::from(y == 0);
-        let to = 3 - usize::from(y + 1 == size);
-        for tap in from..to {
+        for tap in usize::from(y == 0)..3 - usize::from(y + 1 == size) {
             let at = ((y + tap) * middle_stride + x) * BLOCK;
-            let weights =
-                &self.weights[tap * self.inputs.len() * 3 * width..][..self.inputs.len() * 3 * width];
-            let inputs = self.inputs.chunks(D).zip(weights.chunks(D * 3 * width));
-            for (inputs, weights) in inputs {
+            let weights = S::as_simd_f32s(&self.weights[tap * floats..][..floats]).0;
+            let weights = weights.as_chunks::<N>().0.as_chunks::<3>().0;
+            let (before, after) = weights.split_at(together.len() * D);
+            for (inputs, weights) in together.iter().zip(before.as_chunks::<D>().0) {
                 for d in 0..D {
-                    let Some(input) = inputs.get(d) else { break };
-                    let weights: [[S::f32s; N]; 3] =
-                        std::array::from_fn(|i| load(simd, &weights[(d * 3 + i) * width..]));
-                    let pixels = input[at..][..(X2 - 1) * BLOCK + 1].as_chunks::<BLOCK>().0;
-                    let last = input[at + (X2 - 1) * BLOCK];
-                    // Written out, so that every index is known and no sum leaves its register.
-                    macro_rules! pixel {
-                        ($($p:literal)*) => {$(
-                            if $p < X2 && !(WHOLE && ($p == 0 || $p + 1 == X2)) {
-                                let pixel = simd.splat_f32s(if $p + 1 < X2 { pixels[$p][0] } else { last });
-                                // It is tap i of output p − i.
-                                for i in 0..3 {
-                                    if $p >= i && $p - i < X {
-                                        for n in 0..N {
-                                            let sum = sums[d][$p - i][n];
-                                            sums[d][$p - i][n] = simd.mul_add_e_f32s(pixel, weights[i][n], sum);
-                                        }
-                                    }
-                                }
-                            }
-                        )*};
-                    }
-                    pixel!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+                    taps::<S, X, X2, N, WHOLE>(simd, &mut sums[d], &inputs[d][at..], &weights[d]);
                 }
+            }
+            for (input, weights) in alone.iter().zip(after) {
+                taps::<S, X, X2, N, WHOLE>(simd, &mut sums[0], &input[at..], weights);
             }
         }
         for d in 1..D {
@@ -208,4 +188,32 @@ impl Tile<'_> {
         }
         sums[0]
     }
+}
+
+/// Adds what a row of an input is worth.
+#[inline(always)]
+fn taps<S: Simd, const X: usize, const X2: usize, const N: usize, const WHOLE: bool>(
+    simd: S,
+    sums: &mut [[S::f32s; N]; X],
+    row: &[f32],
+    weights: &[[S::f32s; N]; 3],
+) {
+    let row = &row[..(X2 - 1) * BLOCK + 1];
+    // Written out, so that every index is known and no sum leaves its register.
+    macro_rules! pixel {
+        ($($p:literal)*) => {$(
+            if $p < X2 && !(WHOLE && ($p == 0 || $p + 1 == X2)) {
+                let pixel = simd.splat_f32s(row[$p * BLOCK]);
+                // It is tap i of output p − i.
+                for i in 0..3 {
+                    if $p >= i && $p - i < X {
+                        for n in 0..N {
+                            sums[$p - i][n] = simd.mul_add_e_f32s(pixel, weights[i][n], sums[$p - i][n]);
+                        }
+                    }
+                }
+            }
+        )*};
+    }
+    pixel!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
 }

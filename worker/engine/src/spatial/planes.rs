@@ -28,7 +28,7 @@ pub(crate) struct Unit {
     group: usize,
     /// How many: 1, 2, 4 or 8.
     pub outputs: usize,
-    /// [inputs][taps][outputs]; taps column by column where rows are reused, else row by row.
+    /// [inputs][taps][outputs], or where rows are reused, [columns of taps][inputs][rows of taps][outputs].
     weights: Buffer,
 }
 
@@ -46,11 +46,14 @@ impl Spatial {
                     _ => 1,
                 };
                 let mut weights = Vec::new();
-                for input in 0..inputs {
-                    for tap in 0..TAPS {
-                        let tap = if along == Along::Rows { tap % 3 * 3 + tap / 3 } else { tap };
-                        let row = |o: usize| ((group * outputs + first + o) * inputs + input) * TAPS + tap;
-                        weights.extend((0..height).map(|o| conv.weights[row(o)]));
+                let mut push = |input: usize, tap: usize| {
+                    let row = |o: usize| ((group * outputs + first + o) * inputs + input) * TAPS + tap;
+                    weights.extend((0..height).map(|o| conv.weights[row(o)]));
+                };
+                for i in 0..inputs * TAPS {
+                    match along {
+                        Along::Rows => push(i / 3 % inputs, i % 3 * 3 + i / 3 / inputs),
+                        _ => push(i / TAPS, i % TAPS),
                     }
                 }
                 units.push(Unit { group, outputs: height, weights: Buffer::from(weights.as_slice()) });
@@ -149,12 +152,15 @@ impl Tile<'_> {
         let weights = self.weights.as_chunks::<O>().0.as_chunks::<TAPS>().0;
         for (plane, weights) in self.planes.iter().zip(weights) {
             let window = &plane[at..][..2 * stride + 2 + V * S::F32_LANES];
-            for tap in 0..TAPS {
-                let pixels: [S::f32s; V] = load(simd, &window[tap / 3 * stride + tap % 3..]);
-                for o in 0..O {
-                    let weight = simd.splat_f32s(weights[tap][o]);
-                    for v in 0..V {
-                        sums[o][v] = simd.mul_add_e_f32s(weight, pixels[v], sums[o][v]);
+            for y in 0..3 {
+                let row = &window[y * stride..][..2 + V * S::F32_LANES];
+                for x in 0..3 {
+                    let pixels: [S::f32s; V] = load(simd, &row[x..]);
+                    for o in 0..O {
+                        let weight = simd.splat_f32s(weights[y * 3 + x][o]);
+                        for v in 0..V {
+                            sums[o][v] = simd.mul_add_e_f32s(weight, pixels[v], sums[o][v]);
+                        }
                     }
                 }
             }
@@ -204,19 +210,19 @@ impl Tile<'_> {
         let Layout { middle_stride, left, .. } = *self.layout;
         let at = row * middle_stride + left - 1 + column;
         let mut sums = [[simd.splat_f32s(0.0); R]; O];
-        let weights = self.weights.as_chunks::<O>().0.as_chunks::<TAPS>().0;
-        for (plane, weights) in self.planes.iter().zip(weights) {
-            let window = &plane[at..][..(R + 1) * middle_stride + S::F32_LANES + 2];
-            for x in 0..3 {
+        let weights = self.weights.as_chunks::<O>().0.as_chunks::<3>().0;
+        for (x, weights) in weights.chunks_exact(self.planes.len()).enumerate() {
+            for (plane, weights) in self.planes.iter().zip(weights) {
+                let window = &plane[at + x..][..(R + 1) * middle_stride + S::F32_LANES];
                 // Written out, so that every index is known and no sum leaves its register.
                 macro_rules! row {
                     ($($i:literal)*) => {$(
                         if $i < R + 2 {
-                            let [pixels] = load::<S, 1>(simd, &window[$i * middle_stride + x..]);
+                            let [pixels] = load::<S, 1>(simd, &window[$i * middle_stride..]);
                             for y in 0..3 {
                                 if $i >= y && $i - y < R {
                                     for o in 0..O {
-                                        let weight = simd.splat_f32s(weights[x * 3 + y][o]);
+                                        let weight = simd.splat_f32s(weights[y][o]);
                                         sums[o][$i - y] = simd.mul_add_e_f32s(weight, pixels, sums[o][$i - y]);
                                     }
                                 }
