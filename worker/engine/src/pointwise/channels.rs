@@ -9,10 +9,13 @@ use crate::buffer::Buffer;
 use crate::layout::{BLOCK, Layout};
 use crate::network;
 use crate::place::Place;
-use crate::tile::{load, store};
+use crate::tile::{load, store, stretches};
 
 /// Vectors of outputs of a tile.
 const VECTORS: usize = 2;
+
+/// Inputs that are summed up over at a time: their weights are 16 KiB.
+const DEPTH: usize = 128;
 
 /// A 1×1 convolution as its inner loops read it.
 #[derive(Debug)]
@@ -125,17 +128,13 @@ impl Work<'_> {
                 let block = layout.middle_plane;
                 let (own, rest) = to.split_at_mut(unit.blocks * block);
                 to = rest;
-                let weights =
-                    &conv.weights.get()[unit.weights..][..(1 + inputs) * unit.vectors * S::F32_LANES];
-                for (tile, panel) in panel.chunks_exact(inputs * P).enumerate().take(tiles) {
-                    let panel = panel.as_chunks::<P>().0;
-                    let pixels = &pixels[tile * P..];
-                    let out = Out { block, pixels, to: &mut *own };
-                    if unit.vectors == 1 {
-                        unit_sums::<S, X, P, 1>(simd, weights, panel, out);
-                    } else {
-                        unit_sums::<S, X, P, VECTORS>(simd, weights, panel, out);
-                    }
+                let floats = (1 + inputs) * unit.vectors * S::F32_LANES;
+                let weights = &conv.weights.get()[unit.weights..][..floats];
+                let piece = Piece { panel, inputs, pixels, to: own, block };
+                if unit.vectors == 1 {
+                    piece.sums::<S, X, P, 1>(simd, weights);
+                } else {
+                    piece.sums::<S, X, P, VECTORS>(simd, weights);
                 }
             }
         }
@@ -166,61 +165,101 @@ fn fill<S: Simd, const P: usize>(
     }
 }
 
-/// Where results go.
-struct Out<'a> {
+/// The outputs of a unit.
+struct Piece<'a> {
+    panel: &'a [f32],
+    inputs: usize,
+    pixels: &'a [u32],
     to: &'a mut [f32],
     block: usize,
-    pixels: &'a [u32],
 }
 
-/// All outputs of a unit, `N` vectors at a time, of the pixels of a tile of the panel.
-#[inline(always)]
-fn unit_sums<S: Simd, const X: usize, const P: usize, const N: usize>(
-    simd: S,
-    weights: &[f32],
-    panel: &[[f32; P]],
-    mut out: Out<'_>,
-) {
-    let (rows, _) = S::as_simd_f32s(weights).0.as_chunks::<N>();
-    for (tile, rows) in rows.chunks_exact(1 + panel.len()).enumerate() {
-        let column = tile * N * S::F32_LANES;
-        sums::<S, X, P, N, false>(simd, rows, panel, column, &mut out);
-        if P > X && out.pixels.len() > X {
-            sums::<S, X, P, N, true>(simd, rows, panel, column, &mut out);
+impl Piece<'_> {
+    /// All pixels, `X` of the `P` of a tile of the panel at a time, by `N` vectors of outputs. Inputs are taken as many at a time as
+    /// leave their weights in the first-level cache.
+    #[inline(always)]
+    fn sums<S: Simd, const X: usize, const P: usize, const N: usize>(mut self, simd: S, weights: &[f32]) {
+        let (rows, _) = S::as_simd_f32s(weights).0.as_chunks::<N>();
+        let panel = self.panel;
+        for (tile, rows) in rows.chunks_exact(1 + self.inputs).enumerate() {
+            let Some((bias, weights)) = rows.split_first() else { return };
+            let column = tile * N * S::F32_LANES;
+            for (start, count) in stretches(self.inputs, DEPTH) {
+                let last = start + count == self.inputs;
+                let step = Step {
+                    weights: &weights[start..][..count],
+                    bias: (start == 0).then_some(bias),
+                    floor: simd.splat_f32s(if last { 0.0 } else { f32::NEG_INFINITY }),
+                    column,
+                };
+                for first in (0..self.pixels.len()).step_by(P) {
+                    let panel = panel[first * self.inputs..][..self.inputs * P].as_chunks::<P>().0;
+                    let panel = &panel[start..][..count];
+                    self.tile::<S, X, P, N, false>(simd, &step, panel, first);
+                    if P > X && first + X < self.pixels.len() {
+                        self.tile::<S, X, P, N, true>(simd, &step, panel, first);
+                    }
+                }
+            }
         }
     }
-}
 
-/// `N` vectors of outputs of `X` pixels: the first of the tile, or the last.
-#[inline(always)]
-fn sums<S: Simd, const X: usize, const P: usize, const N: usize, const LAST: bool>(
-    simd: S,
-    rows: &[[S::f32s; N]],
-    panel: &[[f32; P]],
-    column: usize,
-    out: &mut Out<'_>,
-) {
-    let zero = simd.splat_f32s(0.0);
-    let Some((bias, weights)) = rows.split_first() else { return };
-    let mut sums = [*bias; X];
-    for (weights, pixels) in weights.iter().zip(panel) {
-        let pixels = if LAST { pixels.last_chunk::<X>() } else { pixels.first_chunk::<X>() };
-        let Some(pixels) = pixels else { return };
+    /// The first `X` pixels of a tile of the panel, or the last.
+    #[inline(always)]
+    fn tile<S: Simd, const X: usize, const P: usize, const N: usize, const LAST: bool>(
+        &mut self,
+        simd: S,
+        step: &Step<'_, S, N>,
+        panel: &[[f32; P]],
+        first: usize,
+    ) {
+        let first = if LAST { first + P - X } else { first };
+        let pixels = &self.pixels[first..];
+        let block = self.block;
+        let (start, within) = (step.column / BLOCK * block, step.column % BLOCK);
+        let at = |x: usize, n: usize| {
+            let column = within + n * S::F32_LANES;
+            start + column / BLOCK * block + pixels[x] as usize * BLOCK + column % BLOCK
+        };
+        let mut sums = [[simd.splat_f32s(0.0); N]; X];
         for x in 0..X {
-            let pixel = simd.splat_f32s(pixels[x]);
-            for n in 0..N {
-                sums[x][n] = simd.mul_add_e_f32s(pixel, weights[n], sums[x][n]);
+            match step.bias {
+                Some(bias) => sums[x] = *bias,
+                None if x < pixels.len() => {
+                    for n in 0..N {
+                        [sums[x][n]] = load::<S, 1>(simd, &self.to[at(x, n)..]);
+                    }
+                }
+                None => {}
+            }
+        }
+        for (weights, pixels) in step.weights.iter().zip(panel) {
+            let pixels = if LAST { pixels.last_chunk::<X>() } else { pixels.first_chunk::<X>() };
+            let Some(pixels) = pixels else { return };
+            for x in 0..X {
+                let pixel = simd.splat_f32s(pixels[x]);
+                for n in 0..N {
+                    sums[x][n] = simd.mul_add_e_f32s(pixel, weights[n], sums[x][n]);
+                }
+            }
+        }
+        for x in 0..X {
+            if x < pixels.len() {
+                for n in 0..N {
+                    store::<S, 1>(&mut self.to[at(x, n)..], [simd.max_f32s(sums[x][n], step.floor)]);
+                }
             }
         }
     }
-    let first = if LAST { P - X } else { 0 };
-    for x in 0..X {
-        if let Some(&pixel) = out.pixels.get(first + x) {
-            for n in 0..N {
-                let column = column + n * S::F32_LANES;
-                let at = column / BLOCK * out.block + pixel as usize * BLOCK + column % BLOCK;
-                store::<S, 1>(&mut out.to[at..], [simd.max_f32s(sums[x][n], zero)]);
-            }
-        }
-    }
+}
+
+/// What is added to the sums of every pixel.
+struct Step<'a, S: Simd, const N: usize> {
+    weights: &'a [[S::f32s; N]],
+    /// What the sums begin with; none: what they have come to.
+    bias: Option<&'a [S::f32s; N]>,
+    /// The smallest that they may be.
+    floor: S::f32s,
+    /// The first output.
+    column: usize,
 }

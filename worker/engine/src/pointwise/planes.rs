@@ -24,8 +24,7 @@ pub(crate) struct Pointwise {
 #[derive(Debug)]
 struct Group {
     inputs: Vec<usize>,
-    /// Scale and shift of each.
-    norm: Vec<[f32; 2]>,
+    norm: network::Norm,
 }
 
 /// Some outputs of a group.
@@ -57,10 +56,8 @@ impl Pointwise {
                 }
             }
         }
-        let groups = conv.groups.iter().map(|group| Group {
-            inputs: group.inputs.clone(),
-            norm: group.norm.scale.iter().zip(&group.norm.shift).map(|(&a, &b)| [a, b]).collect(),
-        });
+        let groups =
+            conv.groups.iter().map(|group| Group { inputs: group.inputs.clone(), norm: group.norm.clone() });
         Pointwise { groups: groups.collect(), units, order }
     }
 }
@@ -209,9 +206,10 @@ impl Work<'_> {
 fn panel<S: Simd, const V: usize>(simd: S, panel: &mut [f32], group: &Group, inputs: &[&[f32]], at: usize) {
     let zero = simd.splat_f32s(0.0);
     let (panel, _) = S::as_mut_simd_f32s(panel).0.as_chunks_mut::<V>();
-    for ((row, &input), &[scale, shift]) in panel.iter_mut().zip(inputs).zip(&group.norm) {
+    let norm = group.norm.scale.iter().zip(&group.norm.shift);
+    for ((row, &input), (scale, shift)) in panel.iter_mut().zip(inputs).zip(norm) {
         let from: [S::f32s; V] = load(simd, &input[at..]);
-        let (scale, shift) = (simd.splat_f32s(scale), simd.splat_f32s(shift));
+        let (scale, shift) = (simd.splat_f32s(*scale), simd.splat_f32s(*shift));
         for v in 0..V {
             row[v] = simd.max_f32s(simd.mul_add_e_f32s(scale, from[v], shift), zero);
         }
