@@ -37,6 +37,7 @@ pub mod sample;
 mod schedule;
 mod spatial;
 mod stem;
+mod team;
 mod tile;
 
 pub use error::Error;
