@@ -8,7 +8,7 @@ use crate::network;
 use crate::packed::Block;
 
 /// Bytes of a middle that are made before they are used: a share of the second-level cache.
-const BAND_BYTES: usize = 512 << 10;
+const BAND_BYTES: usize = 256 << 10;
 
 /// What vectors go along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -35,8 +35,6 @@ pub(crate) struct Stem {
 pub(crate) struct Block {
     /// Edge of its maps, in pixels.
     pub size: usize,
-    /// Channels that enter.
-    pub entering: usize,
     pub layers: Vec<Layer>,
     /// The convolution of a DenseNet's transition.
     pub transition: Option<Pointwise>,
@@ -110,7 +108,6 @@ impl Network {
         let mut blocks = Vec::new();
         let stages = &spec.model.stages;
         for (i, &stage) in stages.iter().enumerate() {
-            let entering = channels;
             let mut layers = Vec::new();
             for j in 1..=stage {
                 let layer = reader.layer(&format!("features.denseblock_{}.denselayer_{j}", i + 1), channels);
@@ -119,7 +116,7 @@ impl Network {
             }
             let transition = format!("features.transition_{}.conv", i + 1);
             let transition = reader.has(&transition).then(|| reader.pointwise(&transition, channels, None));
-            blocks.push(Block { size: edge, entering, layers, transition });
+            blocks.push(Block { size: edge, layers, transition });
             if let Some(Block { transition: Some(transition), .. }) = blocks.last() {
                 channels = transition.outputs;
             }

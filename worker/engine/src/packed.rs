@@ -25,8 +25,6 @@ pub(crate) struct Block {
     /// Edge of its maps, in pixels.
     pub size: usize,
     pub along: Along,
-    /// Channels that enter.
-    pub entering: usize,
     /// Most outputs of a 1×1 convolution.
     pub middle: usize,
     pub layers: Vec<Layer>,
@@ -68,7 +66,6 @@ impl Block {
         Block {
             size: block.size,
             along,
-            entering: block.entering,
             middle: block.layers.iter().map(|layer| layer.pointwise.outputs).max().unwrap_or(0),
             layers: block.layers.iter().map(layer).collect(),
             transition: block.transition.as_ref().map(Pointwise::new),

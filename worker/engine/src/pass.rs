@@ -1,11 +1,13 @@
 //! One image through the network, by some threads in step: each calls [`Pass::run`], does its share of each step, and waits for
 //! the others at a barrier.
 
+use std::ops::Range;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::barrier::{Barrier, Broken};
 use crate::buffer::Buffer;
 use crate::instructions::Vectors;
+use crate::layout::Layout;
 use crate::packed::{self, Packed};
 use crate::place::share;
 use crate::schedule::{self, Schedule};
@@ -118,14 +120,8 @@ impl Pass {
         self.barrier.wait()?;
         self.stem(packed, vectors, member);
         self.barrier.wait()?;
-        let blocks = packed.blocks.iter().zip(&self.schedule.blocks).zip(&self.blocks);
-        for (i, ((block, schedule), parts)) in blocks.enumerate() {
-            for (layer, plan) in block.layers.iter().zip(&schedule.layers) {
-                self.layer(vectors, member, (layer, plan), schedule, parts)?;
-            }
-            if let (Some(next), Some(into)) = (self.schedule.blocks.get(i + 1), self.blocks.get(i + 1)) {
-                self.transition(vectors, member, (block, schedule, parts), (next, into))?;
-            }
+        for (i, block) in packed.blocks.iter().enumerate() {
+            self.block(i, block, vectors, member)?;
         }
         self.head(packed, vectors, member)
     }
@@ -155,7 +151,59 @@ impl Pass {
         });
     }
 
-    /// 1×1 and 3×3.
+    /// A dense block, and half of it for the next.
+    fn block(
+        &self,
+        i: usize,
+        block: &packed::Block,
+        vectors: Vectors,
+        member: &mut Member,
+    ) -> Result<(), Broken> {
+        let (schedule, parts, thread) = (&self.schedule.blocks[i], &self.blocks[i], member.thread);
+        if block.transition.is_none() {
+            self.halve(i, vectors, thread, &parts.features, 0..schedule.entering[thread]);
+        }
+        for (layer, plan) in block.layers.iter().zip(&schedule.layers) {
+            self.layer(vectors, member, (layer, plan), schedule, parts)?;
+            if block.transition.is_none() {
+                self.halve(i, vectors, thread, &parts.features, plan.to[thread].clone());
+            }
+            self.barrier.wait()?;
+        }
+        if let (Some(conv), Some(planes)) = (&block.transition, &schedule.transition) {
+            vectors.run(pointwise::planes::Work {
+                conv,
+                units: planes.units[thread].clone(),
+                features: &All::of(&parts.features).get(),
+                places: &schedule.places,
+                runs: schedule.layout.whole(),
+                floor: f32::NEG_INFINITY,
+                to: write(&parts.transition[thread]).get_mut(),
+                plane: schedule.layout.plane,
+                panel: &mut member.panel,
+            });
+            self.halve(i, vectors, thread, &parts.transition, 0..planes.counts[thread]);
+            self.barrier.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Planes that a thread has made in a block, into the next.
+    fn halve(&self, i: usize, vectors: Vectors, thread: usize, from: &[Part], planes: Range<usize>) {
+        let (Some(next), Some(into)) = (self.schedule.blocks.get(i + 1), self.blocks.get(i + 1)) else {
+            return;
+        };
+        let (from_layout, into_layout) = (&self.schedule.blocks[i].layout, &next.layout);
+        let floats = |layout: &Layout| planes.start * layout.plane..planes.end * layout.plane;
+        vectors.run(pool::Work {
+            planes: &read(&from[thread]).get()[floats(from_layout)],
+            from: from_layout,
+            into: into_layout,
+            to: &mut write(&into.features[thread]).get_mut()[floats(into_layout)],
+        });
+    }
+
+    /// 1×1 and 3×3; the last barrier is the caller's.
     fn layer(
         &self,
         vectors: Vectors,
@@ -165,10 +213,12 @@ impl Pass {
         parts: &Parts,
     ) -> Result<(), Broken> {
         let (thread, layout) = (member.thread, &schedule.layout);
+        let to = plan.to[thread].start * layout.plane;
         match layer {
             packed::Layer::Planes(pointwise, spatial) => {
                 let mut done = 0;
                 for band in layout.bands() {
+                    let end = band.end;
                     let rows = done..(band.end + 1).min(layout.size);
                     done = rows.end;
                     let first = rows.start + 1 - band.start;
@@ -198,9 +248,11 @@ impl Pass {
                         places: &plan.middle.places,
                         layout,
                         rows: band,
-                        to: &mut write(&parts.features[thread]).get_mut()[plan.to[thread]..],
+                        to: &mut write(&parts.features[thread]).get_mut()[to..],
                     });
-                    self.barrier.wait()?;
+                    if end < layout.size {
+                        self.barrier.wait()?;
+                    }
                 }
             }
             packed::Layer::Channels(pointwise, spatial) => {
@@ -221,48 +273,11 @@ impl Pass {
                     middle: &All::of(&parts.middle).get(),
                     places: &plan.middle.places,
                     layout,
-                    to: &mut write(&parts.features[thread]).get_mut()[plan.to[thread]..],
+                    to: &mut write(&parts.features[thread]).get_mut()[to..],
                 });
-                self.barrier.wait()?;
             }
         }
         Ok(())
-    }
-
-    /// Into the next block.
-    fn transition(
-        &self,
-        vectors: Vectors,
-        member: &mut Member,
-        (block, schedule, parts): (&packed::Block, &schedule::Block, &Parts),
-        (next, into): (&schedule::Block, &Parts),
-    ) -> Result<(), Broken> {
-        let (thread, layout) = (member.thread, &schedule.layout);
-        let (mut features, mut places) = (&parts.features, &schedule.places);
-        if let (Some(conv), Some(planes)) = (&block.transition, &schedule.transition) {
-            vectors.run(pointwise::planes::Work {
-                conv,
-                units: planes.units[thread].clone(),
-                features: &All::of(&parts.features).get(),
-                places: &schedule.places,
-                runs: layout.whole(),
-                floor: f32::NEG_INFINITY,
-                to: write(&parts.transition[thread]).get_mut(),
-                plane: layout.plane,
-                panel: &mut member.panel,
-            });
-            (features, places) = (&parts.transition, &planes.places);
-            self.barrier.wait()?;
-        }
-        vectors.run(pool::Work {
-            channels: share(places.len(), thread, self.schedule.threads),
-            features: &All::of(features).get(),
-            places,
-            from: layout,
-            into: &next.layout,
-            to: write(&into.features[thread]).get_mut(),
-        });
-        self.barrier.wait()
     }
 
     fn head(&self, packed: &Packed, vectors: Vectors, member: &Member) -> Result<(), Broken> {

@@ -23,6 +23,8 @@ pub(crate) struct Block {
     pub pixels: Vec<u32>,
     /// Where each channel of its features lies.
     pub places: Vec<Place>,
+    /// Planes that enter, each thread's.
+    pub entering: Vec<usize>,
     /// Floats of each thread's features, and of its middle.
     pub features: Vec<usize>,
     pub middle: Vec<usize>,
@@ -36,8 +38,8 @@ pub(crate) struct Layer {
     pub middle: Planes,
     /// Pieces of the 3×3 convolution, each thread's.
     pub units: Vec<Range<usize>>,
-    /// Floats of each thread's features at which it writes.
-    pub to: Vec<usize>,
+    /// Planes that it makes of them, counted among the features that are its own.
+    pub to: Vec<Range<usize>>,
 }
 
 /// Planes that a 1×1 convolution makes.
@@ -53,37 +55,37 @@ pub(crate) struct Planes {
 
 impl Schedule {
     pub fn new(packed: &Packed, threads: usize) -> Schedule {
-        let stem = (0..threads).map(|t| packed.stem.channels(share(packed.stem.units(), t, threads)));
-        let mut entering: Vec<Range<usize>> = stem.collect();
+        let stem = (0..threads).map(|t| packed.stem.channels(share(packed.stem.units(), t, threads)).len());
+        let mut entering: Vec<[usize; 2]> = numbered(stem);
         let mut blocks = Vec::new();
-        for (i, block) in packed.blocks.iter().enumerate() {
-            blocks.push(Block::new(block, packed, threads, &entering));
-            let next = packed.blocks.get(i + 1).map_or(0, |next| next.entering);
-            entering = (0..threads).map(|t| share(next, t, threads)).collect();
+        for block in &packed.blocks {
+            let planned = Block::new(block, packed, threads, &entering);
+            // What a thread made, it also halves: planes keep their numbers.
+            let (leaving, plane) = match &planned.transition {
+                Some(transition) => (&transition.places, planned.layout.plane),
+                None => (&planned.places, planned.layout.plane),
+            };
+            entering =
+                leaving.iter().map(|place| [place.part as usize, place.offset as usize / plane]).collect();
+            blocks.push(planned);
         }
         Schedule { threads, blocks }
     }
 }
 
 impl Block {
-    /// `entering`: the channels that enter, by the threads that make them.
-    fn new(block: &packed::Block, packed: &Packed, threads: usize, entering: &[Range<usize>]) -> Block {
+    /// `entering`: of each channel that enters, the thread that makes it and the number of its plane there.
+    fn new(block: &packed::Block, packed: &Packed, threads: usize, entering: &[[usize; 2]]) -> Block {
         let layout = Layout::of(block, packed.registers, threads);
-        let mut places = Vec::new();
-        let mut features = vec![0; threads];
-        let mut append = |places: &mut Vec<Place>, thread: usize, channels: usize| {
-            let floats: &mut usize = &mut features[thread];
-            places.extend((0..channels).map(|i| Place::new(thread, *floats + i * layout.plane)));
-            *floats += channels * layout.plane;
-            *floats - channels * layout.plane
-        };
-        for (thread, channels) in entering.iter().enumerate() {
-            append(&mut places, thread, channels.len());
-        }
+        let mut planes = vec![0; threads];
+        entering.iter().for_each(|&[thread, _]| planes[thread] += 1);
+        let place = |&[thread, number]: &[usize; 2]| Place::new(thread, number * layout.plane);
+        let mut places: Vec<Place> = entering.iter().map(place).collect();
+        let entering = planes.clone();
         let mut middle = vec![0; threads];
         let mut layers = Vec::new();
         for layer in &block.layers {
-            let (planes, outputs): (Planes, Vec<usize>) = match layer {
+            let (made, outputs): (Planes, Vec<usize>) = match layer {
                 packed::Layer::Planes(pointwise, spatial) => (
                     Planes::new(pointwise, threads, layout.middle_plane),
                     spatial.units.iter().map(|unit| unit.outputs).collect(),
@@ -93,17 +95,24 @@ impl Block {
                     spatial.units.iter().map(|unit| unit.outputs).collect(),
                 ),
             };
-            for (most, count) in middle.iter_mut().zip(&planes.counts) {
+            for (most, count) in middle.iter_mut().zip(&made.counts) {
                 *most = count.saturating_mul(layout.middle_plane).max(*most);
             }
             let units: Vec<_> = (0..threads).map(|t| share(outputs.len(), t, threads)).collect();
-            let sum = |units: &Range<usize>| outputs[units.clone()].iter().sum();
-            let to = units.iter().enumerate().map(|(t, units)| append(&mut places, t, sum(units))).collect();
-            layers.push(Layer { middle: planes, units, to });
+            let to = units.iter().enumerate().map(|(thread, units)| {
+                let first = planes[thread];
+                planes[thread] += outputs[units.clone()].iter().sum::<usize>();
+                places
+                    .extend((first..planes[thread]).map(|number| Place::new(thread, number * layout.plane)));
+                first..planes[thread]
+            });
+            let to = to.collect();
+            layers.push(Layer { middle: made, units, to });
         }
         let transition = block.transition.as_ref().map(|conv| Planes::new(conv, threads, layout.plane));
         let pixels = if layout.along == Along::Channels { layout.pixels() } else { Vec::new() };
-        Block { layout, pixels, places, features, middle, layers, transition }
+        let features = planes.iter().map(|planes| planes * layout.plane).collect();
+        Block { layout, pixels, places, entering, features, middle, layers, transition }
     }
 }
 
@@ -128,12 +137,16 @@ impl Planes {
     ) -> Planes {
         let units: Vec<_> = (0..threads).map(|t| share(counts.len(), t, threads)).collect();
         let counts: Vec<usize> = units.iter().map(|units| counts[units.clone()].iter().sum()).collect();
-        let made: Vec<[usize; 2]> = counts
-            .iter()
-            .enumerate()
-            .flat_map(|(thread, &count)| (0..count).map(move |i| [thread, i * plane]))
-            .collect();
-        let place = |(number, at): (usize, usize)| Place::new(made[number][0], made[number][1] + at);
+        let made = numbered(counts.iter().copied());
+        let place = |(number, at): (usize, usize)| {
+            let [thread, number] = made[number];
+            Place::new(thread, number * plane + at)
+        };
         Planes { units, counts, places: order.map(place).collect() }
     }
+}
+
+/// Of planes that threads make one thread after another: whose each is, and its number there.
+fn numbered(counts: impl Iterator<Item = usize>) -> Vec<[usize; 2]> {
+    counts.enumerate().flat_map(|(thread, count)| (0..count).map(move |number| [thread, number])).collect()
 }

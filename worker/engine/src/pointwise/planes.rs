@@ -140,7 +140,11 @@ impl WithSimd for Work<'_> {
             inputs.clear();
             inputs.extend(channels.map(|&channel| self.places[channel].of(self.features, self.runs.from)));
             let low = units.iter().all(|unit| unit.height == 4);
-            let most = if many && low { 6 } else { 3 };
+            let most = match self.runs.vectors {
+                _ if many && low => 6,
+                4 => 4,
+                _ => 3,
+            };
             for run in 0..self.runs.count {
                 for (at, vectors) in stretches(self.runs.vectors, most) {
                     let at = (run, at * S::F32_LANES);
@@ -187,7 +191,7 @@ impl Work<'_> {
             if unit.height == 4 {
                 let results = sums::<S, 4, 4, 0, V>(simd, &unit.bias, weights, panel);
                 put(simd, floor, to, self.plane, at, unit.outputs, results);
-            } else if S::REGISTER_COUNT >= 32 {
+            } else if S::REGISTER_COUNT >= 32 && V <= 3 {
                 let results = sums::<S, 8, 8, 0, V>(simd, &unit.bias, weights, panel);
                 put(simd, floor, to, self.plane, at, unit.outputs, results);
             } else {

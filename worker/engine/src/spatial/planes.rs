@@ -102,7 +102,8 @@ impl WithSimd for Work<'_> {
                 (Along::Plane, 8, _) => tile.plane::<S, 8, 3>(simd, own),
                 (Along::Plane, 4, true) => tile.plane::<S, 4, 6>(simd, own),
                 (Along::Plane, 4, false) => tile.plane::<S, 4, 3>(simd, own),
-                (Along::Plane, 2, _) => tile.plane::<S, 2, 4>(simd, own),
+                (Along::Plane, 2, true) => tile.plane::<S, 2, 8>(simd, own),
+                (Along::Plane, 2, false) => tile.plane::<S, 2, 5>(simd, own),
                 (Along::Plane | Along::Channels, ..) => tile.plane::<S, 1, 8>(simd, own),
             }
         }
