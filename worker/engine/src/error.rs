@@ -35,6 +35,14 @@ pub enum Error {
     /// The network is not one that is run here.
     #[error("{0}")]
     Unsupported(String),
+    /// The maps of one image are out of all proportion.
+    #[error("refused: the maps of one image would take {bytes} bytes of memory, expected at most {limit}")]
+    TooLarge {
+        /// What they would take.
+        bytes: u64,
+        /// What is allowed.
+        limit: u64,
+    },
     /// The CPU lacks the instructions.
     #[error("this CPU has no {0} instructions; ask for `auto` to get the best that it has")]
     Instructions(Instructions),

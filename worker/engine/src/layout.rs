@@ -5,7 +5,6 @@
 
 use crate::instructions::Registers;
 use crate::network;
-use crate::packed::Block;
 
 /// Bytes of a middle that are made before they are used: a share of the second-level cache.
 const BAND_BYTES: usize = 256 << 10;
@@ -79,9 +78,8 @@ impl Layout {
         if few && registers.lanes > 1 { Along::Rows } else { Along::Plane }
     }
 
-    /// For a block whose middle so many threads share.
-    pub fn of(block: &Block, registers: Registers, threads: usize) -> Layout {
-        let (size, lanes, along) = (block.size, registers.lanes, block.along);
+    /// For maps of `size`² pixels, whose middle of so many channels is shared by some threads.
+    pub fn new(along: Along, size: usize, middle: usize, lanes: usize, threads: usize) -> Layout {
         let (stride, middle_stride, left) = match along {
             Along::Rows => {
                 let padded = size.next_multiple_of(lanes);
@@ -90,7 +88,7 @@ impl Layout {
             Along::Plane => (size + 1, size + 1, 1),
             Along::Channels => (size, size + 2, 1),
         };
-        let bytes = 4 * block.middle * middle_stride * size;
+        let bytes = 4 * middle * middle_stride * size;
         let bands = match along {
             Along::Channels => 1,
             _ => bytes.div_ceil(BAND_BYTES * threads).clamp(1, size),

@@ -11,7 +11,20 @@
 //! # Ok::<(), cnx_engine::Error>(())
 //! ```
 //!
-//! A [`Model`] is a converted network's weights; any number of [`Runner`]s share one.
+//! A [`Model`] is a network's weights, folded and packed for the CPU; any number of [`Runner`]s share one.
+//!
+//! What makes it fast is what it does not do:
+//!
+//! - The features of a block lie in one place; a layer writes its planes behind those that it sees, and halves them for the next
+//!   block while they are in the cache. Nothing is concatenated, and index layer and shuffle are tables of where planes lie (`place.rs`).
+//! - The first batch norm and ReLU of a layer happen while a few vectors of its inputs are packed, the second batch norm is part of
+//!   the 1×1 convolution's weights (`network.rs`), its ReLU of what that writes.
+//! - Each thread makes whole planes in buffers of its own (`schedule.rs`), so none waits for another's cache lines; they meet at a barrier
+//!   that spins (`barrier.rs`, `pass.rs`, `team.rs`).
+//! - A block's maps decide what vectors go along (`layout.rs`): rows of pixels, whole planes, or outputs. `pointwise/` has the 1×1
+//!   kernels, `spatial/` the 3×3, `stem.rs`, `pool.rs` and `head.rs` what is before, between and after.
+//!
+//! `reference.rs` is the same network as plain loops in double precision, which the tests hold all of this against.
 
 // Loops over registers: an index says which of two arrays' rows meet, where iterators would hide it.
 #![allow(clippy::needless_range_loop)]
@@ -21,6 +34,8 @@ mod buffer;
 mod error;
 mod head;
 mod instructions;
+#[cfg(test)]
+mod kernel_tests;
 mod layout;
 mod model;
 mod network;

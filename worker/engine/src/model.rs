@@ -5,11 +5,16 @@ use std::path::Path;
 
 use cnx_formats::{StateDict, check, checkpoint};
 use cnx_proto::Spec;
+use cnx_proto::architecture::{self, Form, Layer, Op};
 
 use crate::instructions::Vectors;
 use crate::network::Network;
 use crate::packed::Packed;
 use crate::{Error, Instructions};
+
+/// Most memory that the maps of one image may take: ten times what the paper's largest networks do, and less than what fits an
+/// offset.
+const MOST_BYTES: u64 = 1 << 30;
 
 /// A network that is ready to run. Immutable: any number of [`crate::Runner`]s share one.
 #[derive(Debug)]
@@ -68,6 +73,10 @@ impl Model {
         if !report.problems.is_empty() {
             return Err(Error::of(&report));
         }
+        let bytes = maps(spec, report.form);
+        if bytes > MOST_BYTES {
+            return Err(Error::TooLarge { bytes, limit: MOST_BYTES });
+        }
         let network = Network::new(spec, state);
         let vectors = Vectors::of(Instructions::Auto)?;
         let packed = Packed::new(&network, vectors.registers());
@@ -88,4 +97,15 @@ impl Model {
         let packed = Packed::new(&self.network, vectors.registers());
         Ok(Model { packed, vectors, ..self })
     }
+}
+
+/// Bytes of all maps that the layers of a network make.
+fn maps(spec: &Spec, form: Form) -> u64 {
+    let made = |layer: &Layer| match layer.op {
+        Op::Conv { .. } | Op::LearnedGroupConv { .. } | Op::AvgPool { .. } => {
+            4 * layer.out_channels * layer.out_size * layer.out_size
+        }
+        _ => 0,
+    };
+    architecture::layers(&spec.model, spec.data.dataset, form).iter().map(made).sum()
 }

@@ -74,7 +74,12 @@ impl Block {
 }
 
 impl Layer {
-    fn new(layer: &network::Layer, size: usize, along: Along, Registers { lanes, many }: Registers) -> Layer {
+    pub fn new(
+        layer: &network::Layer,
+        size: usize,
+        along: Along,
+        Registers { lanes, many }: Registers,
+    ) -> Layer {
         if along != Along::Channels {
             let spatial = spatial::planes::Spatial::new(&layer.spatial, along, many);
             return Layer::Planes(Pointwise::new(&layer.pointwise), spatial);

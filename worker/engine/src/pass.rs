@@ -224,6 +224,7 @@ impl Pass {
                     let first = rows.start + 1 - band.start;
                     vectors.run(pointwise::planes::Band {
                         carried: band.start > 0,
+                        last: band.end == layout.size,
                         first,
                         rows: rows.clone(),
                         layout,

@@ -84,8 +84,9 @@ pub(crate) struct Band<'a> {
     pub rows: Range<usize>,
     /// Where the first of them lies, counted from the row above the band.
     pub first: usize,
-    /// Whether there is a band before.
+    /// Whether there is a band before, and whether there is none after.
     pub carried: bool,
+    pub last: bool,
 }
 
 impl WithSimd for Band<'_> {
@@ -93,7 +94,7 @@ impl WithSimd for Band<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Band { work, layout, rows, first, carried } = self;
+        let Band { work, layout, rows, first, carried, last } = self;
         let Work { conv, units, features, places, runs, floor, to, plane, panel } = work;
         for plane in to.chunks_exact_mut(plane) {
             if carried {
@@ -104,7 +105,7 @@ impl WithSimd for Band<'_> {
         }
         Work { conv, units, features, places, runs, floor, to: &mut *to, plane, panel }.with_simd(simd);
         for plane in to.chunks_exact_mut(plane) {
-            layout.pad(plane, first, rows.len(), rows.end == layout.size);
+            layout.pad(plane, first, rows.len(), last);
         }
     }
 }
