@@ -1,5 +1,5 @@
 # Thin names over cargo and scripts/. `make demo` is where to start.
-.PHONY: help setup build demo test simulate chaos peers check bench bench-queue bench-train bench-data bench-gpu gpu-build install clean
+.PHONY: help setup build demo test simulate chaos peers check bench bench-queue bench-train bench-data bench-gpu gpu-build install clean bench-infer
 
 help:            ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,7 +26,7 @@ SEED ?= 1
 chaos: build     ## real processes and a real training through KILLS=200 kills, stops and broken networks, from SEED=1
 	@CNX_CHAOS_KILLS=$(KILLS) CNX_CHAOS_SEED=$(SEED) cargo run --quiet --release -p cnx-e2e --example chaos
 
-peers:           ## Python's PyTorch and ONNX Runtime, for the tests that compare with them (needs PyPI)
+peers:           ## Python's PyTorch, ONNX Runtime and OpenVINO, for what compares with them (needs PyPI)
 	@scripts/peers.sh
 
 check: setup     ## formatting and lints
@@ -50,6 +50,9 @@ gpu-build:       ## build for machines with a GPU into target/gpu, on any machin
 
 bench-gpu:       ## check a GPU's arithmetic and measure it, beside PyTorch (docs/GPU.md)
 	@scripts/bench.sh gpu
+
+bench-infer:     ## how fast condensed networks run on a CPU, beside ONNX Runtime and OpenVINO (needs PyPI)
+	@scripts/bench.sh infer
 
 install: build   ## cnx, cnxd and cnx-worker into ~/.local/bin
 	@mkdir -p $(HOME)/.local/bin

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts what tests compare with into target/peers: ONNX Runtime, the ONNX checker, Pillow, torchvision, and PyTorch (the wheel
-# whose libtorch is under .libtorch already). target/peers/python runs them.
+# Puts what tests and benchmarks compare with into target/peers: ONNX Runtime, OpenVINO, the ONNX checker, Pillow, torchvision,
+# and PyTorch (the wheel whose libtorch is under .libtorch already). target/peers/python runs them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -8,7 +8,7 @@ peers=$root/target/peers
 torch=$root/.libtorch/torch
 fail() { printf 'peers: %s\n' "$*" >&2; exit 1; }
 
-packages="numpy onnx onnxruntime pillow typing_extensions sympy networkx jinja2 filelock fsspec setuptools"
+packages="numpy onnx onnxruntime openvino pillow typing_extensions sympy networkx jinja2 filelock fsspec setuptools"
 # That of torch 2.11.0. Without what it depends on: that is all here, but for a second torch.
 torchvision="torchvision==0.26.0"
 [ "$(cat "$peers/stamp" 2>/dev/null || true)" = "$packages $torchvision" ] && exit 0

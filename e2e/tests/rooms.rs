@@ -40,12 +40,21 @@ fn the_crates_import_only_what_the_architecture_allows() {
         ["cnx-access", "cnx-formats", "cnx-images", "cnx-kernels", "cnx-proto"]
     );
     let has = |name: &str, dependency: &str| imports(name).iter().any(|d| d == dependency);
-    for name in
-        ["cnx-proto", "cnx-formats", "cnx-images", "cnx-access", "cnx-kernels", "cnx-engine", "cnx-daemon", "cnx-cli"]
-    {
+    for name in [
+        "cnx-proto",
+        "cnx-formats",
+        "cnx-images",
+        "cnx-access",
+        "cnx-kernels",
+        "cnx-engine",
+        "cnx-daemon",
+        "cnx-cli",
+    ] {
         assert!(!has(name, "tch"), "{name} must not know libtorch");
     }
-    for name in ["cnx-proto", "cnx-formats", "cnx-images", "cnx-access", "cnx-engine", "cnx-worker", "cnx-cli"] {
+    for name in
+        ["cnx-proto", "cnx-formats", "cnx-images", "cnx-access", "cnx-engine", "cnx-worker", "cnx-cli"]
+    {
         assert!(!has(name, "sqlx"), "{name} must not know SQL");
     }
     for io in ["tokio", "reqwest", "ureq", "sqlx"] {

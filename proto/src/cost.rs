@@ -23,6 +23,8 @@ pub struct Cost {
     pub multiply_adds: u64,
     /// Multiply-adds of convolutions alone.
     pub conv_multiply_adds: u64,
+    /// Multiply-adds of the converted model's convolutions and fully connected layers.
+    pub converted_multiply_adds: u64,
 }
 
 /// The cost of a spec's network.
@@ -37,6 +39,7 @@ pub fn cost(spec: &Spec) -> Cost {
         converted_params: converted.iter().map(params).sum(),
         multiply_adds: trained.iter().map(multiply_adds).sum(),
         conv_multiply_adds: convolutions.map(multiply_adds).sum(),
+        converted_multiply_adds: converted.iter().map(multiply_adds).sum(),
     }
 }
 

@@ -41,6 +41,7 @@ mod model;
 mod network;
 mod packed;
 mod pass;
+pub mod peak;
 mod place;
 mod pointwise;
 mod pool;
