@@ -1,5 +1,6 @@
 //! The command line itself: verbs, flags, help texts. What a verb does is in the file of its name.
 
+mod inference;
 mod operations;
 mod queue;
 
@@ -13,6 +14,7 @@ use crate::verbs::data::DataVerb;
 use crate::verbs::export::Format;
 use crate::verbs::results::TableName;
 
+pub use inference::PredictArgs;
 pub use operations::{BackupArgs, DoctorArgs, RestoreArgs};
 pub use queue::{CancelArgs, ExplainArgs, PauseArgs, PriorityArgs, ResumeArgs, RetryArgs, WaitArgs};
 
@@ -87,6 +89,7 @@ pub enum Verb {
     Evaluate(EvaluateArgs),
     Convert(ConvertArgs),
     Export(ExportArgs),
+    Predict(PredictArgs),
     /// Generate, download, import, pack or check a dataset
     #[command(subcommand)]
     Data(DataVerb),

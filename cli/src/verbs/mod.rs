@@ -14,6 +14,7 @@ pub mod import;
 pub mod inspect;
 pub mod logs;
 pub mod pause;
+pub mod predict;
 pub mod priority;
 pub mod restore;
 pub mod results;

@@ -12,6 +12,7 @@ mod import;
 mod offline;
 mod online;
 mod operations;
+mod predict;
 mod queue;
 
 use std::path::{Path, PathBuf};

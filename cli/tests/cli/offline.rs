@@ -22,7 +22,7 @@ fn the_help_is_as_it_was_agreed() {
 
 #[test]
 fn every_verb_shows_examples() {
-    let verbs = "submit,status,logs,cancel,retry,results,workers,inspect,import,evaluate,convert,export,data synth,data fetch,\
+    let verbs = "submit,status,logs,cancel,retry,results,workers,inspect,import,evaluate,convert,export,predict,data synth,data fetch,\
                  data import,data pack,data verify,up,down,backup,restore,doctor,completions";
     for verb in verbs.split(',') {
         let mut args: Vec<&str> = verb.split(' ').collect();

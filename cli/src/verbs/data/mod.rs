@@ -21,6 +21,17 @@ use crate::context::Context;
 use crate::failure::{Failure, Result};
 use dataset::Cifar;
 
+/// The names of a dataset's classes, by label; none where they are not known.
+pub fn class_names(dataset: cnx_proto::spec::Dataset) -> Vec<String> {
+    use cnx_proto::spec::Dataset;
+    let names = |cifar| classes::classes(cifar).iter().map(|class| class.name.to_owned()).collect();
+    match dataset {
+        Dataset::Cifar10 => names(Cifar::Cifar10),
+        Dataset::Cifar100 => names(Cifar::Cifar100),
+        Dataset::ImageNet | Dataset::Synthetic => Vec::new(),
+    }
+}
+
 /// The verbs of `cnx data`.
 #[derive(Debug, Subcommand)]
 pub enum DataVerb {
