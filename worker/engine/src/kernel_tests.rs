@@ -162,7 +162,7 @@ fn hold(shape: Shape, along: Along, threads: usize) {
                             units: 0..conv.units.len(),
                             features: &[&features],
                             places: &places,
-                            runs: layout.into_middle(&rows, first),
+                            runs: layout.middle_runs(&rows, first),
                             floor: 0.0,
                             to: &mut middle,
                             plane: layout.middle_plane,

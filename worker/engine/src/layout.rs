@@ -118,7 +118,7 @@ impl Layout {
     }
 
     /// From some rows of the features to the middle, where the first of them becomes row `to`, counted from the zeros above.
-    pub fn into_middle(&self, rows: &std::ops::Range<usize>, to: usize) -> Runs {
+    pub fn middle_runs(&self, rows: &std::ops::Range<usize>, to: usize) -> Runs {
         self.runs(rows.len(), rows.start * self.stride, to * self.middle_stride + self.left)
     }
 

@@ -233,7 +233,7 @@ impl Pass {
                             units: plan.middle.units[thread].clone(),
                             features: &All::of(&parts.features).get(),
                             places: &schedule.places,
-                            runs: layout.into_middle(&rows, first),
+                            runs: layout.middle_runs(&rows, first),
                             floor: 0.0,
                             to: &mut write(&parts.middle[thread]).get_mut()
                                 [..plan.middle.counts[thread] * layout.middle_plane],
