@@ -8,13 +8,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use cnx_proto::file::Override;
+use cnx_proto::spec::Engine;
 
 use crate::source::Which;
 use crate::verbs::data::DataVerb;
 use crate::verbs::export::Format;
 use crate::verbs::results::TableName;
 
-pub use inference::PredictArgs;
+pub use inference::{BenchVerb, LatencyArgs, PredictArgs};
 pub use operations::{BackupArgs, DoctorArgs, RestoreArgs};
 pub use queue::{CancelArgs, ExplainArgs, PauseArgs, PriorityArgs, ResumeArgs, RetryArgs, WaitArgs};
 
@@ -90,6 +91,9 @@ pub enum Verb {
     Convert(ConvertArgs),
     Export(ExportArgs),
     Predict(PredictArgs),
+    /// Measure this machine
+    #[command(subcommand)]
+    Bench(BenchVerb),
     /// Generate, download, import, pack or check a dataset
     #[command(subcommand)]
     Data(DataVerb),
@@ -302,6 +306,7 @@ Examples:
   cnx evaluate best.safetensors
   cnx evaluate weights.safetensors --spec configs/condensenet-86.toml --data ~/.cache/cnx
   cnx evaluate 12 --artifact best
+  cnx evaluate converted.safetensors --engine native
   cnx evaluate 12 --queue --wait --json")]
 pub struct EvaluateArgs {
     /// Checkpoint or model; or the ID or name of an experiment
@@ -318,6 +323,9 @@ pub struct EvaluateArgs {
     /// Device that computes: cpu, or cuda:N
     #[arg(long, value_name = "DEVICE", conflicts_with = "queue")]
     pub device: Option<String>,
+    /// What runs the model: libtorch, or native, the engine of `cnx predict` [default: libtorch]
+    #[arg(long, value_name = "ENGINE", value_parser = inference::engine)]
+    pub engine: Option<Engine>,
     #[command(flatten)]
     pub queue: QueueArgs,
     /// Print JSON

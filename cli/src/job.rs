@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use cnx_formats::safetensors;
 use cnx_proto::Spec;
 use cnx_proto::architecture::Form;
-use cnx_proto::spec::Step;
+use cnx_proto::spec::{Engine, Step};
 use cnx_proto::v1::{ArtifactKind, DescribeRequest, ExperimentDetail, Submitted};
 use sha2::{Digest, Sha256};
 
@@ -50,10 +50,14 @@ impl Given {
         }
     }
 
-    /// The job that takes these steps with it. `data`: where the worker finds the datasets.
-    pub fn job(self, steps: Vec<Step>, data: Option<&Path>) -> Result<Spec> {
+    /// The job that takes these steps with it. `engine`: what evaluates it; `data`: where the worker finds the datasets.
+    pub fn job(self, steps: Vec<Step>, engine: Engine, data: Option<&Path>) -> Result<Spec> {
         let from = self.from.clone();
         let mut job = self.spec.job(steps, self.from, self.sha256);
+        job.run.engine = engine;
+        if engine == Engine::Native {
+            job.resources.gpus = 0;
+        }
         if let Some(data) = data {
             job.data.root = Some(absolute(data)?);
         }

@@ -114,6 +114,7 @@ pub fn figures(f: &Figures) -> Value {
     json!({
         "final": f.r#final.as_ref().map(errors), "best": f.best.as_ref().map(errors),
         "best_epoch": some(f.best_epoch.into()), "converted": f.converted.as_ref().map(errors),
+        "latency": f.latency.as_ref().map(cnx_proto::job::latency_json),
     })
 }
 

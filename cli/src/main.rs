@@ -63,6 +63,7 @@ fn run(context: &Context, verb: Verb) -> Result {
         Verb::Convert(args) => wait_for(verbs::convert::run(context, &args)),
         Verb::Export(args) => wait_for(verbs::export::run(context, &args)),
         Verb::Predict(args) => wait_for(verbs::predict::run(context, &args)),
+        Verb::Bench(verb) => wait_for(verbs::bench::run(context, &verb)),
         Verb::Data(verb) => verbs::data::run(context, &verb),
         Verb::Up(args) => wait_for(verbs::up::run(context, &args)),
         Verb::Down(args) => verbs::down::run(context, &args),

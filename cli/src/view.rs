@@ -181,9 +181,11 @@ pub fn how_it_goes(e: &Experiment, spec: Option<&Spec>) -> Vec<String> {
 
 fn progress(e: &Experiment, spec: Option<&Spec>, now_ms: u64) -> Cell {
     let epochs = spec.map(|s| s.train.epochs).or(e.progress.as_ref().map(|p| p.epochs)).unwrap_or(0);
-    let done = match spec.and_then(|s| s.run.from.as_deref()) {
-        Some(model) => format!("of {}", printable(short(model))),
-        None => format!("{}/{epochs}", e.epochs_done),
+    let timed = spec.filter(|s| s.times());
+    let done = match (spec.and_then(|s| s.run.from.as_deref()), timed) {
+        (Some(model), _) => format!("of {}", printable(short(model))),
+        (None, Some(timed)) => format!("on {}", timed.run.engine),
+        (None, None) => format!("{}/{epochs}", e.epochs_done),
     };
     let message = cut(&printable(&e.message), LONGEST_MESSAGE);
     match e.state() {
@@ -458,6 +460,14 @@ mod tests {
         let lines = plain(table(&[evaluated], 0).lines(Some(120)));
         assert!(lines[1].contains("condensenet-50-evaluate  done   of 1/final.safetensors"), "{lines:?}");
         assert!(lines[1].contains("6.31") && !lines[1].contains("/300"), "{lines:?}");
+        let job = spec.latency_job(cnx_proto::spec::Engine::Native, 1);
+        let timed = Experiment {
+            spec_json: job.to_json(),
+            attempt: 1,
+            ..experiment(6, "condensenet-50-latency", State::Succeeded, 6.22)
+        };
+        let lines = plain(table(&[timed], 0).lines(Some(120)));
+        assert!(lines[1].contains("condensenet-50-latency  done   on native"), "{lines:?}");
         assert_eq!([short("/m"), short("/a/b/m"), short("")], ["/m", "b/m", ""]);
     }
 

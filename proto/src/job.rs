@@ -1,8 +1,9 @@
-//! Jobs: experiments that take a model from a file instead of training one, to evaluate or to convert it.
+//! Jobs: experiments that train nothing. Most take a model from a file, to evaluate or to convert it.
 //!
 //! A job is a spec like any other: the model's own, with `run.from` saying where the file is, `run.from_sha256` which bytes
 //! it must have, and `run.steps` what to do with it. Of a model as trained these are evaluate, convert and
-//! evaluate-converted; of one that is converted already, evaluate-converted alone.
+//! evaluate-converted; of one that is converted already, evaluate-converted alone. The step latency needs no model: time
+//! does not depend on the weights.
 
 use std::fmt;
 
@@ -10,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::architecture::Form;
 use crate::recipe::default_steps;
-use crate::spec::{Run, Spec, Step};
-use crate::v1::Errors;
+use crate::spec::{Engine, Run, Spec, Step};
+use crate::v1::{Errors, Latency};
 
 /// The folder of artifacts: the name of one starts with it, a path on a worker does not.
 const ARTIFACTS: &str = "experiments/";
@@ -44,9 +45,14 @@ pub fn is_artifact(from: &str) -> bool {
 }
 
 impl Spec {
-    /// Whether it takes a model from a file instead of training one.
+    /// Whether it trains nothing: it takes a model from a file, or only times the network.
     pub fn is_job(&self) -> bool {
-        self.run.from.is_some()
+        self.run.from.is_some() || self.times()
+    }
+
+    /// Whether it only measures how long the network takes.
+    pub fn times(&self) -> bool {
+        self.run.steps == [Step::Latency]
     }
 
     /// Epochs that it trains; none of a job.
@@ -56,7 +62,20 @@ impl Spec {
 
     /// Whether it measures errors: a conversion alone makes a file and no figures.
     pub fn measures(&self) -> bool {
-        !self.is_job() || self.run.steps.iter().any(|step| *step != Step::Convert)
+        let measures = |step: &Step| !matches!(step, Step::Convert | Step::Latency);
+        !self.is_job() || self.run.steps.iter().any(measures)
+    }
+
+    /// The job that times this network.
+    pub fn latency_job(&self, engine: Engine, threads: u32) -> Spec {
+        let mut job = self.of_model();
+        let steps = vec![Step::Latency];
+        let suffix = suffix(&steps);
+        job.name.truncate(LONGEST_NAME - suffix.len());
+        job.name.push_str(suffix);
+        job.run = Run { steps, from: None, from_sha256: None, engine };
+        (job.resources.gpus, job.resources.threads) = (0, threads);
+        job
     }
 
     /// The job that takes these steps with a model of this spec. It is named after both, so that a name that selected
@@ -66,7 +85,7 @@ impl Spec {
         let suffix = suffix(&steps);
         job.name.truncate(LONGEST_NAME - suffix.len());
         job.name.push_str(suffix);
-        job.run = Run { steps, from: Some(from), from_sha256: Some(sha256) };
+        job.run = Run { steps, from: Some(from), from_sha256: Some(sha256), engine: Engine::Libtorch };
         if !job.measures() {
             // Converting is arithmetic of the host.
             job.resources.gpus = 0;
@@ -82,14 +101,19 @@ impl Spec {
             if let Some(name) = spec.name.strip_suffix(suffix).filter(|name| !name.is_empty()) {
                 spec.name = name.to_owned();
             }
-            spec.run = Run { steps: default_steps(spec.model.arch), from: None, from_sha256: None };
+            let steps = default_steps(spec.model.arch);
+            spec.run = Run { steps, from: None, from_sha256: None, engine: Engine::Libtorch };
         }
         spec
     }
 }
 
 fn suffix(steps: &[Step]) -> &'static str {
-    if steps.contains(&Step::Convert) { "-convert" } else { "-evaluate" }
+    match steps {
+        [Step::Latency] => "-latency",
+        steps if steps.contains(&Step::Convert) => "-convert",
+        _ => "-evaluate",
+    }
 }
 
 /// What evaluating one model tells: in place and as a job in the same words and digits.
@@ -121,6 +145,31 @@ impl fmt::Display for Evaluation {
             "{form} model, {images} images: top-1 error {top1_error:.2} %, top-5 error {top5_error:.2} %, loss {loss:.4}"
         )
     }
+}
+
+/// The JSON form of a time; sizes in bytes, times in seconds. What is not known is null.
+pub fn latency_json(latency: &Latency) -> Value {
+    let Latency { threads, runs, median_s, tenth_s, ninetieth_s, peak_memory_bytes, multiply_adds_per_s } =
+        latency;
+    json!({
+        "threads": threads, "runs": runs, "median_s": median_s, "tenth_s": tenth_s, "ninetieth_s": ninetieth_s,
+        "peak_memory_bytes": (*peak_memory_bytes != 0).then_some(peak_memory_bytes),
+        "multiply_adds_per_s": multiply_adds_per_s,
+    })
+}
+
+/// What [`latency_json`] says; none: something is missing.
+pub fn latency_from_json(value: &Value) -> Option<Latency> {
+    let (number, count) = (|key: &str| value[key].as_f64(), |key: &str| value[key].as_u64());
+    Some(Latency {
+        threads: u32::try_from(count("threads")?).ok()?,
+        runs: count("runs")?,
+        median_s: number("median_s")?,
+        tenth_s: number("tenth_s")?,
+        ninetieth_s: number("ninetieth_s")?,
+        peak_memory_bytes: count("peak_memory_bytes").unwrap_or(0),
+        multiply_adds_per_s: number("multiply_adds_per_s")?,
+    })
 }
 
 #[cfg(test)]
@@ -157,6 +206,54 @@ mod tests {
         assert_eq!(job(&[Step::Convert]).name, "mine-convert");
         let again = job(&[Step::Convert]).job(vec![Step::EvaluateConverted], "/m".to_owned(), "1".repeat(64));
         assert_eq!(again.name, "mine-evaluate");
+    }
+
+    #[test]
+    fn a_network_is_timed_by_a_job_without_a_model() {
+        let job = model("mine").latency_job(Engine::Native, 2);
+        assert_eq!(Spec::from_json(&job.to_json()).unwrap(), job);
+        assert_eq!((job.name.as_str(), job.resources.gpus, job.resources.threads), ("mine-latency", 0, 2));
+        assert!(job.is_job() && job.times() && !job.measures() && job.epochs().is_none());
+        assert_eq!(job.of_model().run, model("mine").run);
+        assert_ne!(job.hash(), model("mine").latency_job(Engine::Libtorch, 2).hash());
+        let mut with_model = job.clone();
+        with_model.run.from = Some("/m".to_owned());
+        with_model.run.from_sha256 = Some("0".repeat(64));
+        assert!(refusal(&with_model).contains("names latency"), "{}", refusal(&with_model));
+        let mut trains = job;
+        trains.run.steps = vec![Step::Train, Step::Latency];
+        assert!(refusal(&trains).contains("names latency"), "{}", refusal(&trains));
+    }
+
+    #[test]
+    fn a_time_is_the_same_after_its_json() {
+        let mut latency = Latency {
+            threads: 2,
+            runs: 100,
+            median_s: 0.25,
+            tenth_s: 0.125,
+            ninetieth_s: 0.5,
+            peak_memory_bytes: 1 << 40,
+            multiply_adds_per_s: 1.5e11,
+        };
+        for bytes in [1 << 40, 0] {
+            latency.peak_memory_bytes = bytes;
+            assert_eq!(latency_from_json(&latency_json(&latency)), Some(latency));
+        }
+        assert_eq!(latency_from_json(&json!({ "threads": 2 })), None);
+    }
+
+    #[test]
+    fn the_native_engine_evaluates_given_models_of_dense_blocks() {
+        let mut native = job(&[Step::EvaluateConverted]);
+        native.run.engine = Engine::Native;
+        assert_eq!(Spec::from_json(&native.to_json()).unwrap(), native);
+        assert_ne!(native.hash(), job(&[Step::EvaluateConverted]).hash());
+        native.model.arch = crate::spec::Arch::ResNet18;
+        assert!(refusal(&native).contains("run.engine is native"), "{}", refusal(&native));
+        let mut trains = model("mine");
+        trains.run.engine = Engine::Native;
+        assert!(refusal(&trains).contains("leave it out of a training"), "{}", refusal(&trains));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use crate::dashed::Dashed;
 use crate::spec::{
-    Arch, Data, Dataset, Kernels, Model, Precision, Published, Resources, Run, Schedule, Spec, Step, Train,
+    Arch, Data, Dataset, Engine, Kernels, Model, Precision, Published, Resources, Run, Schedule, Spec, Step,
+    Train,
 };
 
 /// The complete defaults for an architecture on a dataset. Name, stages and growth are empty: those have none, and networks
@@ -20,7 +21,7 @@ pub fn recipe(arch: Arch, dataset: Dataset) -> Spec {
             augment: true,
         },
         train: train(dataset),
-        run: Run { steps: default_steps(arch), from: None, from_sha256: None },
+        run: Run { steps: default_steps(arch), from: None, from_sha256: None, engine: Engine::Libtorch },
         resources: Resources {
             gpus: 0,
             threads: 0,
@@ -69,5 +70,9 @@ fn train(dataset: Dataset) -> Train {
 
 /// Everything for a network that condenses; without learned group convolutions there is nothing to convert.
 pub(crate) fn default_steps(arch: Arch) -> Vec<Step> {
-    if arch.condenses() { Step::ALL.to_vec() } else { vec![Step::Train, Step::Evaluate] }
+    let mut steps = vec![Step::Train, Step::Evaluate];
+    if arch.condenses() {
+        steps.extend([Step::Convert, Step::EvaluateConverted]);
+    }
+    steps
 }

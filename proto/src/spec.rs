@@ -151,7 +151,7 @@ section! {
 section! {
     /// `[run]`: which steps an attempt takes.
     Run {
-        /// Of train, evaluate, convert, evaluate-converted; each needs the ones before it.
+        /// Of train, evaluate, convert, evaluate-converted; each needs the ones before it. Or latency alone.
         steps: Vec<Step>,
         /// A model to work with instead of training one ([`crate::job`]): the absolute path of a file on the worker,
         /// or the name of an artifact.
@@ -160,6 +160,9 @@ section! {
         /// SHA-256 of that file, in hexadecimal.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from_sha256: Option<String>,
+        /// What evaluates it: libtorch, or native, the engine without libtorch that runs converted networks on CPUs.
+        #[serde(default, skip_serializing_if = "is_libtorch")]
+        engine: Engine,
     }
 }
 
@@ -337,6 +340,18 @@ named! {
 }
 
 named! {
+    /// What runs a network that is not trained any more.
+    #[derive(Default)]
+    Engine {
+        /// libtorch, and cnx's kernels for dense blocks on CPUs.
+        #[default]
+        Libtorch = "libtorch",
+        /// cnx's own engine for CPUs, which needs no libtorch: what `cnx predict` runs.
+        Native = "native",
+    }
+}
+
+named! {
     /// A step of an attempt.
     Step {
         /// Train, with a checkpoint an epoch.
@@ -347,6 +362,8 @@ named! {
         Convert = "convert",
         /// Evaluate the converted model on the test images.
         EvaluateConverted = "evaluate-converted",
+        /// Measure how long the network takes for one image on a CPU, with random weights, converted where it converts.
+        Latency = "latency",
     }
 }
 
@@ -369,6 +386,10 @@ fn is_true(value: &bool) -> bool {
 
 fn yes() -> bool {
     true
+}
+
+fn is_libtorch(engine: &Engine) -> bool {
+    *engine == Engine::Libtorch
 }
 
 impl Spec {

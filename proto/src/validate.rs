@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::architecture::{Form, Layer, Op, layers};
 use crate::recipe::recipe;
-use crate::spec::{Arch, Dataset, Precision, Run, Spec, Step};
+use crate::spec::{Arch, Dataset, Engine, Precision, Run, Spec, Step};
 
 /// Something wrong with a spec: which key, and what was expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -304,6 +304,14 @@ pub fn is_label(text: &str) -> bool {
 
 fn steps(run: &Run, arch: Arch, found: &mut Findings) {
     let has = |step| run.steps.contains(&step);
+    let native = run.engine == Engine::Native;
+    found.require(!native || arch.is_dense(), "run.engine", || {
+        format!("is native, which runs condensenet, densenet-lgc and densenet, not {arch}; leave it out")
+    });
+    let times = run.steps == [Step::Latency];
+    found.require(!native || run.from.is_some() || times, "run.engine", || {
+        "is native, which evaluates a model that run.from gives; leave it out of a training".into()
+    });
     let key = "run.steps";
     found.require(run.steps.is_sorted() && run.steps.windows(2).all(|w| w[0] != w[1]), key, || {
         "must name each step once, in this order: train, evaluate, convert, evaluate-converted".into()
@@ -311,7 +319,12 @@ fn steps(run: &Run, arch: Arch, found: &mut Findings) {
     found.require(arch.condenses() || !has(Step::Convert), key, || {
         format!("names convert, but {arch} has no learned group convolutions to convert")
     });
+    found.require(!has(Step::Latency) || times && run.from.is_none(), key, || {
+        "names latency, which stands alone: it takes random weights, and neither trains nor reads a model"
+            .into()
+    });
     match &run.from {
+        None if times => {}
         Some(from) => steps_of_a_job(run, from, found),
         None => {
             found.require(has(Step::Train), key, || {

@@ -1,8 +1,13 @@
 //! Loss, top-1 and top-5 error of a network on a set of images.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use cnx_engine::{Model, Runner};
+use cnx_formats::StateDict;
+use cnx_images::normalise::Normalise;
 use cnx_proto::Spec;
+use cnx_proto::spec::Engine;
 use cnx_proto::v1::Errors;
 use tch::{Kind, Reduction, Tensor};
 
@@ -13,6 +18,7 @@ use crate::failure::{Failure, Result};
 use crate::model::state::to_host;
 use crate::model::{Mode, Network};
 use crate::stop::Stop;
+use crate::tensor_file::to_host as to_arrays;
 
 /// Images a batch. Fixed, so that figures do not depend on the training's batch size.
 const BATCH: usize = 250;
@@ -29,9 +35,8 @@ pub fn evaluate(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Errors> {
     let device = network.state().device();
-    let normalisation = Normalisation::new(spec, network.state().kind(), device)?;
     let all = batches::steps_per_epoch(images.len(), BATCH as u32);
-    let mut kernels = CpuStep::new(spec, network)?;
+    let mut forward = Forward::new(network, spec)?;
     let mut sums = Sums::default();
     for (done, batch) in batches::in_order(images, spec, BATCH, device).enumerate() {
         stop.check()?;
@@ -40,11 +45,7 @@ pub fn evaluate(
         if batch.is_empty() {
             continue;
         }
-        let images = normalisation.apply(&batch.images)?;
-        let logits = match &mut kernels {
-            Some(kernels) => kernels.logits(network, &images)?,
-            None => tch::no_grad(|| network.forward(&images, Mode::Evaluate))?,
-        };
+        let logits = forward.logits(network, &batch.images)?;
         sums.add(&logits, &batch.labels)?;
     }
     progress(all, all);
@@ -52,6 +53,69 @@ pub fn evaluate(
         return Err(Failure::internal("a thread that prepares batches died while evaluating"));
     }
     Ok(sums.errors())
+}
+
+/// What runs the network.
+enum Forward {
+    Libtorch(Normalisation),
+    /// libtorch, but for the dense blocks.
+    Kernels(Normalisation, Box<CpuStep>),
+    /// The engine without libtorch.
+    Native(Box<Native>),
+}
+
+impl Forward {
+    fn new(network: &Network, spec: &Spec) -> Result<Forward> {
+        if spec.run.engine == Engine::Native {
+            return Ok(Forward::Native(Box::new(Native::new(network, spec)?)));
+        }
+        let normalisation = Normalisation::new(spec, network.state().kind(), network.state().device())?;
+        Ok(match CpuStep::new(spec, network)? {
+            Some(kernels) => Forward::Kernels(normalisation, Box::new(kernels)),
+            None => Forward::Libtorch(normalisation),
+        })
+    }
+
+    /// Bytes [n, 3, h, w] → logits [n, classes].
+    fn logits(&mut self, network: &mut Network, images: &Tensor) -> Result<Tensor> {
+        match self {
+            Forward::Libtorch(normalisation) => {
+                let images = normalisation.apply(images)?;
+                tch::no_grad(|| network.forward(&images, Mode::Evaluate))
+            }
+            Forward::Kernels(normalisation, kernels) => {
+                kernels.logits(network, &normalisation.apply(images)?)
+            }
+            Forward::Native(native) => native.logits(images),
+        }
+    }
+}
+
+/// A network on the engine without libtorch.
+struct Native {
+    normalise: Normalise,
+    runner: Runner,
+    /// A batch, normalised.
+    values: Vec<f32>,
+}
+
+impl Native {
+    fn new(network: &Network, spec: &Spec) -> Result<Native> {
+        let state = StateDict { tensors: to_arrays(&network.state().snapshot()?)?, spec_json: None };
+        let threads = NonZeroUsize::new(tch::get_num_threads() as usize).unwrap_or(NonZeroUsize::MIN);
+        let runner = Runner::new(Arc::new(Model::new(spec, &state)?), threads);
+        let normalise = Normalise::new(spec.data.dataset.normalisation());
+        Ok(Native { normalise, runner, values: Vec::new() })
+    }
+
+    fn logits(&mut self, images: &Tensor) -> Result<Tensor> {
+        let (n, _, height, width) = images.size4()?;
+        let mut pixels = vec![0u8; images.numel()];
+        images.f_copy_data_u8(&mut pixels, images.numel())?;
+        self.values.clear();
+        self.normalise.append(&pixels, (height * width) as usize, &mut self.values);
+        Ok(Tensor::f_from_slice(self.runner.logits(&self.values)?)?.f_view([n, -1])?)
+    }
 }
 
 #[derive(Default)]

@@ -57,6 +57,17 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+impl From<cnx_engine::Error> for Failure {
+    fn from(error: cnx_engine::Error) -> Failure {
+        match error {
+            cnx_engine::Error::Threads(_) | cnx_engine::Error::Images { .. } => {
+                Failure::internal(error.to_string())
+            }
+            _ => Failure::bad_spec(error.to_string()),
+        }
+    }
+}
+
 impl From<TchError> for Failure {
     fn from(error: TchError) -> Failure {
         let text = error.to_string();

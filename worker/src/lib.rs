@@ -2,14 +2,14 @@
 //!
 //! A map, in the order of an attempt:
 //!
-//! - [`commands`]: what `cnx-worker run`, `evaluate`, `convert` and `device` do
+//! - [`commands`]: what `cnx-worker run`, `evaluate`, `convert`, `latency` and `device` do
 //! - [`pipeline`]: one attempt on one screen: data → model → train → evaluate → convert → evaluate
 //! - [`data`]: CIFAR and the generated set; order, augmentation, batches
 //! - [`model`]: CondenseNet, DenseNet, learned group convolutions
 //! - [`train`]: the loop; [`step`]: its step by libtorch; [`cpu_step`]: the same on CPUs by cnx-kernels; [`device_step`]: the same
 //!   from data on the device, a graph on GPUs; [`meter`], [`condensing`], [`learning_rate`] (pure), [`optimizer`]
 //! - [`native`]: what libtorch can and tch has no binding for
-//! - [`evaluate`], [`convert`]
+//! - [`evaluate`], [`convert`]; [`latency`]: how long a network takes for an image
 //! - [`record`], [`checkpoint`], [`tensor_file`], [`artifacts`]: what is saved, as what, where; [`saver`]: by whom;
 //!   [`model_file`]: a model that is given; [`paths`]: which files a spec may name
 //! - [`agent`]: the other process: attaches to the coordinator and supervises one child a lease
@@ -28,6 +28,7 @@ pub mod device_step;
 pub mod evaluate;
 pub mod failure;
 pub mod frame;
+pub mod latency;
 pub mod learning_rate;
 pub mod meter;
 pub mod model;

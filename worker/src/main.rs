@@ -29,6 +29,8 @@ enum Command {
     Evaluate(commands::EvaluateArguments),
     /// Convert a trained model to group convolutions
     Convert(commands::ConvertArguments),
+    /// Print how long a network takes for one image on the CPU, as JSON
+    Latency(commands::LatencyArguments),
     /// Print the name of each device, one a line: the GPUs, or cpu
     Device,
 }
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => commands::run(&arguments),
         Command::Evaluate(arguments) => commands::evaluate(&arguments),
         Command::Convert(arguments) => commands::convert(&arguments),
+        Command::Latency(arguments) => commands::latency(&arguments),
         Command::Device => {
             commands::devices();
             Ok(())

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cnx_proto::Spec;
-use cnx_proto::spec::Step;
+use cnx_proto::spec::{Engine, Step};
 use cnx_proto::v1::report::Body;
 use cnx_proto::v1::{
     ArtifactKind, Assign, Environment, Errors, FailureClass, Figures, Outcome, Phase, Progress, Started,
@@ -19,6 +19,7 @@ use crate::data::{self, Data};
 use crate::device;
 use crate::evaluate::evaluate;
 use crate::failure::{Failure, Result};
+use crate::latency;
 use crate::model::{Form, Network};
 use crate::model_file::ModelFile;
 use crate::optimizer::Sgd;
@@ -53,6 +54,11 @@ pub fn attempt(
     reporter: &mut Reporter,
     stop: &Stop,
 ) -> Result<Outcome> {
+    if let Ok(spec) = Spec::from_json(&assign.spec_json)
+        && spec.times()
+    {
+        return time(&spec, here, reporter);
+    }
     let prepared = prepare(assign, here, reporter);
     reporter.tell(Body::Started(started(here, prepared.as_ref().ok())))?;
     end(prepared.and_then(|prepared| carry_out(prepared, reporter, stop)), reporter)
@@ -65,6 +71,24 @@ pub fn attempt(
 pub fn refuse(failure: Failure, reporter: &mut Reporter) -> Result<Outcome> {
     reporter.tell(Body::Started(Started::default()))?;
     end(Err(failure), reporter)
+}
+
+/// Times the network of a spec: there is neither data nor a model.
+fn time(spec: &Spec, here: &Surroundings, reporter: &mut Reporter) -> Result<Outcome> {
+    let threads = threads(spec, here);
+    let environment = Environment { device: device::name(Device::Cpu), threads, ..environment(here) };
+    reporter.tell(Body::Started(Started { environment: Some(environment), ..Started::default() }))?;
+    reporter.progress(phase(spec, Phase::Evaluate, 0, 0));
+    let timed = latency::measure(spec, threads);
+    let told = timed.and_then(|latency| {
+        reporter.tell(Body::Figures(Figures { latency: Some(latency), ..Figures::default() }))
+    });
+    end(told, reporter)
+}
+
+/// CPU threads for the arithmetic.
+fn threads(spec: &Spec, here: &Surroundings) -> u32 {
+    if spec.resources.threads > 0 { spec.resources.threads } else { here.threads }
 }
 
 fn end(result: Result<()>, reporter: &mut Reporter) -> Result<Outcome> {
@@ -97,7 +121,7 @@ fn prepare(assign: &Assign, here: &Surroundings, reporter: &mut Reporter) -> Res
         .map_err(|problems| Failure::bad_spec(format!("this worker cannot run the spec: {problems}")))?;
     here.paths.check(&spec, &assign.artifacts_url)?;
     reporter.progress(phase(&spec, Phase::Prepare, 0, 0));
-    let threads = if spec.resources.threads > 0 { spec.resources.threads } else { here.threads };
+    let threads = threads(&spec, here);
     tch::set_num_threads(threads as i32);
     device::set_arithmetic(&spec, here.device)?;
     match ModelFile::given(assign, &spec)? {
@@ -133,7 +157,9 @@ fn prepare_job(
     here: &Surroundings,
     file: &ModelFile,
 ) -> Result<Prepared> {
-    let network = file.network(&spec, here.device)?;
+    // The engine without libtorch runs on the CPU, wherever the worker trains.
+    let device = if spec.run.engine == Engine::Native { Device::Cpu } else { here.device };
+    let network = file.network(&spec, device)?;
     file.check_steps(network.form(), &spec.run.steps)?;
     // Converting needs no images.
     let data = if spec.measures() { data::load_test(&spec, here.data.as_deref())? } else { Data::default() };

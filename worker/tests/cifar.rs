@@ -6,9 +6,10 @@
 mod common;
 
 use cnx_proto::recipe::recipe;
-use cnx_proto::spec::{Arch, Dataset};
-use cnx_proto::v1::outcome::Kind;
+use cnx_proto::spec::{Arch, Dataset, Engine, Step};
+use cnx_proto::v1::{Errors, outcome::Kind};
 use common::run;
+use sha2::{Digest, Sha256};
 
 #[test]
 fn a_few_epochs_on_cifar_10_end_well_above_chance() {
@@ -29,5 +30,13 @@ fn a_few_epochs_on_cifar_10_end_well_above_chance() {
     let (large, converted) = (told.figures().r#final.unwrap(), told.figures().converted.unwrap());
     println!("top-1 error {:.1} %, converted {:.1} %", large.top1_error, converted.top1_error);
     assert!(large.top1_error < 75.0, "top-1 error {} %", large.top1_error);
+    // And the native engine says the same of the whole set.
+    let file = folder.path().join("experiments/1/converted-a1.safetensors");
+    let hash = Sha256::digest(std::fs::read(&file).unwrap()).iter().map(|b| format!("{b:02x}")).collect();
+    let mut native = spec.job(vec![Step::EvaluateConverted], file.display().to_string(), hash);
+    native.run.engine = Engine::Native;
+    let natively = run(&native, folder.path(), 1, None).figures().converted.unwrap();
+    let counts = |e: &Errors| (e.images, e.top1_error, e.top5_error);
+    assert_eq!(counts(&natively), counts(&converted));
     assert!(converted.top1_error < 80.0, "converted: top-1 error {} %", converted.top1_error);
 }

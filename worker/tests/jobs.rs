@@ -12,8 +12,8 @@ use std::sync::OnceLock;
 
 use cnx_formats::{Array, Dtype, safetensors};
 use cnx_proto::Spec;
-use cnx_proto::spec::{Dataset, Step};
-use cnx_proto::v1::{ArtifactKind, FailureClass, Figures, outcome::Kind};
+use cnx_proto::spec::{Dataset, Engine, Step};
+use cnx_proto::v1::{ArtifactKind, Errors, FailureClass, Figures, outcome::Kind};
 use common::{Told, run, tiny};
 use sha2::{Digest, Sha256};
 
@@ -74,6 +74,53 @@ fn a_job_measures_what_the_training_measured() {
     let of_converted = job(&tiny(), &[Step::EvaluateConverted], &model("converted-a1.safetensors"));
     let (told, _folder) = carried_out(&of_converted);
     assert_eq!(told.figures(), Figures { converted: figures.converted, ..Figures::default() });
+}
+
+/// The largest relative difference of two losses that still is rounding.
+const ROUNDING: f64 = 1e-5;
+
+#[test]
+fn the_native_engine_measures_what_libtorch_measures() {
+    let (_, figures) = trained();
+    let files = [
+        (Step::Evaluate, "final-a1.safetensors", figures.r#final),
+        (Step::EvaluateConverted, "converted-a1.safetensors", figures.converted),
+    ];
+    for (step, file, expected) in files {
+        let mut native = job(&tiny(), &[step], &model(file));
+        native.run.engine = Engine::Native;
+        let (told, _folder) = carried_out(&native);
+        let found = told.figures();
+        let found = if step == Step::Evaluate { found.r#final } else { found.converted };
+        let (found, expected) = (found.unwrap(), expected.unwrap());
+        let counts = |e: &Errors| (e.images, e.top1_error, e.top5_error);
+        assert_eq!(counts(&found), counts(&expected), "{file}");
+        assert!((found.loss - expected.loss).abs() <= ROUNDING * expected.loss, "{found:?} {expected:?}");
+    }
+    // In place: the same.
+    let evaluate = |engine: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cnx-worker"));
+        let arguments = ["evaluate", "--json", "--engine", engine];
+        let output = command.args(arguments).arg(model("converted-a1.safetensors")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let (native, libtorch) = (evaluate("native"), evaluate("libtorch"));
+    assert_eq!(native["top1_error"], libtorch["top1_error"]);
+    assert_eq!(native["images"], 60);
+}
+
+#[test]
+fn a_network_is_timed_on_both_engines() {
+    for engine in [Engine::Libtorch, Engine::Native] {
+        let (told, _folder) = carried_out(&tiny().latency_job(engine, 1));
+        assert_eq!(told.outcome().kind(), Kind::Succeeded, "{}", told.outcome().message);
+        let figures = told.figures();
+        let latency = figures.latency.unwrap();
+        assert_eq!(figures, Figures { latency: Some(latency), ..Figures::default() });
+        assert!(latency.threads == 1 && latency.runs > 1 && latency.median_s > 0.0, "{latency:?}");
+        assert_eq!((told.started().environment.unwrap().device.as_str(), told.epochs().len()), ("cpu", 0));
+    }
 }
 
 #[test]

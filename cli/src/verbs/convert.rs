@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::Command;
 
 use cnx_proto::architecture::Form;
-use cnx_proto::spec::Step;
+use cnx_proto::spec::{Engine, Step};
 use cnx_proto::v1::{ArtifactKind, ExperimentDetail};
 
 use crate::args::ConvertArgs;
@@ -41,7 +41,7 @@ async fn queued(context: &Context, args: &ConvertArgs, source: &Source) -> Resul
         let model = args.model.display();
         return Err(Failure::refused(format!("cannot convert {model}: the model is converted already")));
     }
-    let job = given.job(vec![Step::Convert], None)?;
+    let job = given.job(vec![Step::Convert], Engine::Libtorch, None)?;
     let Some(detail) = job::queue(context, job, &args.queue, args.json).await? else { return Ok(()) };
     let converted = converted(detail)?;
     let path = match &args.output {

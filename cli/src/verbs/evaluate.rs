@@ -29,6 +29,9 @@ pub async fn run(context: &Context, args: &EvaluateArgs) -> Result {
     if let Some(device) = &args.device {
         command.arg("--device").arg(device);
     }
+    if let Some(engine) = args.engine {
+        command.arg("--engine").arg(engine.as_str());
+    }
     if args.json {
         command.arg("--json");
     }
@@ -39,7 +42,8 @@ async fn queued(context: &Context, args: &EvaluateArgs, source: &Source) -> Resu
     let given = Given::of(source, &args.spec)?;
     let form = given.form;
     let step = if form == Form::Converted { Step::EvaluateConverted } else { Step::Evaluate };
-    let job = given.job(vec![step], args.data.as_deref())?;
+    let engine = args.engine.unwrap_or_default();
+    let job = given.job(vec![step], engine, args.data.as_deref())?;
     let Some(detail) = job::queue(context, job, &args.queue, args.json).await? else { return Ok(()) };
     let figures = detail.figures.unwrap_or_default();
     let errors = if form == Form::Converted { figures.converted } else { figures.r#final };

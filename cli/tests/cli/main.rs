@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod background;
+mod bench;
 mod coordinator;
 mod export;
 mod hostile;

@@ -22,7 +22,7 @@ fn the_help_is_as_it_was_agreed() {
 
 #[test]
 fn every_verb_shows_examples() {
-    let verbs = "submit,status,logs,cancel,retry,results,workers,inspect,import,evaluate,convert,export,predict,data synth,data fetch,\
+    let verbs = "submit,status,logs,cancel,retry,results,workers,inspect,import,evaluate,convert,export,predict,bench latency,data synth,data fetch,\
                  data import,data pack,data verify,up,down,backup,restore,doctor,completions";
     for verb in verbs.split(',') {
         let mut args: Vec<&str> = verb.split(' ').collect();
@@ -182,18 +182,28 @@ fn evaluating_hands_the_worker_the_spec_in_json_and_keeps_its_exit_code() {
     let worker = folder.path().join("worker");
     script(&worker, "echo \"$@\"; cat \"$4\"; exit 2");
     let spec = config("condensenet-86.toml");
-    let args =
-        ["evaluate", "m.safetensors", "--spec", &spec, "--set", "train.seed=5", "--data", "/d", "--json"];
+    let args = [
+        &["evaluate", "m.safetensors", "--spec", &spec, "--set", "train.seed=5", "--data", "/d"][..],
+        &["--engine", "native", "--json"],
+    ]
+    .concat();
     let said = run(cnx(&args).env("CNX_WORKER", &worker));
     assert_eq!((said.code, said.err.as_str()), (2, ""));
     let (arguments, json) = said.out.split_once('\n').unwrap();
     assert!(
-        arguments.starts_with("evaluate m.safetensors --spec /") && arguments.ends_with(" --data /d --json"),
+        arguments.starts_with("evaluate m.safetensors --spec /")
+            && arguments.ends_with(" --data /d --engine native --json"),
         "{arguments}"
     );
     assert_eq!(cnx_proto::Spec::from_json(json).unwrap().train.seed, 5);
     let file = arguments.split(' ').nth(3).unwrap();
     assert!(!std::path::Path::new(file).exists(), "the temporary file is gone");
+}
+
+#[test]
+fn an_engine_that_there_is_not_is_wrong_usage() {
+    let said = run(&mut cnx(&["evaluate", "m.safetensors", "--engine", "fast"]));
+    assert!(said.code == 2 && said.err.contains("expected libtorch or native"), "{}", said.err);
 }
 
 #[test]

@@ -36,6 +36,7 @@ mod head;
 mod instructions;
 #[cfg(test)]
 mod kernel_tests;
+pub mod latency;
 mod layout;
 mod model;
 mod network;

@@ -1,7 +1,8 @@
-//! What `cnx-worker run`, `evaluate`, `convert` and `device` do.
+//! What `cnx-worker run`, `evaluate`, `convert`, `latency` and `device` do.
 
 mod convert;
 mod evaluate;
+mod latency;
 mod run;
 
 use std::io::Read;
@@ -18,6 +19,7 @@ use crate::model_file::ModelFile;
 
 pub use convert::{ConvertArguments, convert};
 pub use evaluate::{EvaluateArguments, evaluate};
+pub use latency::{LatencyArguments, latency};
 pub(crate) use run::duration;
 pub use run::{RunArguments, run};
 

@@ -2,7 +2,7 @@
 //! With `--table`, the paper's own tables instead ([`published`]).
 
 mod csv;
-mod published;
+pub mod published;
 mod rows;
 mod table;
 

@@ -180,6 +180,7 @@ pub mod tests {
             best: Some(errors(wrong - 1)),
             best_epoch: 299,
             converted: Some(errors(wrong + 2)),
+            latency: None,
         });
         let state = if figures.is_some() { State::Succeeded } else { State::Running };
         let environment = Environment { commit: "abc".into(), device: "cpu".into(), ..Default::default() };

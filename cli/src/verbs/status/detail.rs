@@ -2,11 +2,11 @@
 
 use cnx_proto::Spec;
 use cnx_proto::cost::cost;
-use cnx_proto::v1::{Artifact, Attempt, Errors, Event, Experiment, ExperimentDetail, Figures};
+use cnx_proto::v1::{Artifact, Attempt, Errors, Event, Experiment, ExperimentDetail, Figures, Latency};
 
 use crate::groups::condense_and_groups;
 use crate::term::escape::printable;
-use crate::term::format::{bytes, duration, error, flops, params, utc};
+use crate::term::format::{bytes, count, duration, error, flops, params, utc};
 use crate::term::plot::plot;
 use crate::term::style::{BOLD, DIM, paint};
 use crate::term::table::{Cell, Column, Left, Right, Table};
@@ -115,6 +115,9 @@ fn what_it_does(spec: &Spec) -> String {
             printable(sha256)
         );
     }
+    if spec.times() {
+        return format!("latency: one image of {dataset} on the CPU, random weights, {}", run.engine);
+    }
     format!(
         "{dataset}, {} epochs of batches of {}, lr {} {}, seed {}, {}",
         train.epochs, train.batch_size, train.lr, train.schedule, train.seed, train.precision
@@ -150,7 +153,16 @@ fn figure_lines(figures: &Figures, spec: Option<&Spec>) -> Vec<String> {
         let (top1, top5) = (shown(published.top1_error), shown(published.top5_error));
         table.row(vec![Cell::new("published", DIM), top1, top5, "".into(), "".into()]);
     }
-    table.lines(None)
+    let mut lines = table.lines(None);
+    if let Some(Latency { median_s, tenth_s, ninetieth_s, threads, .. }) = figures.latency {
+        let ms = |seconds: f64| format!("{:.2}", seconds * 1e3);
+        let (median, tenth, ninetieth) = (ms(median_s), ms(tenth_s), ms(ninetieth_s));
+        lines.push(format!(
+            "one image, {}: {median} ms ({tenth} to {ninetieth})",
+            count(threads as usize, "thread")
+        ));
+    }
+    lines
 }
 
 fn curve(detail: &ExperimentDetail, spec: Option<&Spec>, width: Option<usize>) -> Vec<String> {

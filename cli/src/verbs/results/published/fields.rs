@@ -1,5 +1,5 @@
-//! The tidy form of a published table: a line a row, fixed columns, empty where nothing was measured or published. Holds no
-//! times, so that the same experiments give the same bytes.
+//! The tidy form of a published table: a line a row, fixed columns, empty where nothing was measured or published. Does not say
+//! when it was made: the same experiments give the same bytes.
 
 use serde_json::{Map, Value};
 
@@ -14,11 +14,17 @@ type Fields = Vec<(String, Field)>;
 
 /// The lines, in the paper's order; each has the same columns.
 fn lines(filled: &Filled, provenance: bool) -> impl Iterator<Item = Fields> {
-    let lines = filled.table.lines.iter().zip(&filled.measured);
-    lines.map(move |(line, measured)| fields(filled, line, measured, provenance))
+    let lines = filled.table.lines.iter().zip(&filled.measured).zip(&filled.times);
+    lines.map(move |((line, measured), &time_s)| fields(filled, line, measured, time_s, provenance))
 }
 
-fn fields(filled: &Filled, line: &Line, measured: &[Option<Row>], provenance: bool) -> Fields {
+fn fields(
+    filled: &Filled,
+    line: &Line,
+    measured: &[Option<Row>],
+    time_s: Option<f64>,
+    provenance: bool,
+) -> Fields {
     let (flops, params) = line.cost();
     let mut all: Fields = vec![
         ("model".to_owned(), Field::Text(line.label.to_owned())),
@@ -42,7 +48,7 @@ fn fields(filled: &Filled, line: &Line, measured: &[Option<Row>], provenance: bo
         }
     }
     if let Some(published) = line.published_time_s {
-        all.push(("time_s".to_owned(), Field::Seconds(None)));
+        all.push(("time_s".to_owned(), Field::Seconds(time_s)));
         all.push(("published_time_s".to_owned(), Field::Seconds(Some(published))));
     }
     all

@@ -4,16 +4,19 @@
 use std::collections::BTreeMap;
 
 use cnx_proto::Spec;
+use cnx_proto::spec::Engine;
 use cnx_proto::v1::{ResultRow, State};
 use serde_json::{Value, json};
 
-use super::tables::Table;
+use super::tables::{Line, Table};
 use crate::verbs::results::rows::{Row, row};
 
 /// A table's lines, each with what was measured: a row a place, none where no experiment was submitted.
 pub struct Filled {
     pub table: Table,
     pub measured: Vec<Vec<Option<Row>>>,
+    /// Of each line, seconds an image: the faster of the engines, each as its newest job measured it.
+    pub times: Vec<Option<f64>>,
     pub near_misses: Vec<NearMiss>,
     /// Experiments whose specs this version cannot read.
     pub unreadable: usize,
@@ -59,12 +62,18 @@ pub fn fill(table: Table, results: &[ResultRow]) -> Filled {
         .flat_map(|(l, line)| line.specs.iter().enumerate().map(move |(p, spec)| (l, p, Decisive::of(spec))))
         .collect();
     let mut members: BTreeMap<(usize, usize), Vec<(Spec, &ResultRow)>> = BTreeMap::new();
-    let (mut near_misses, mut unreadable) = (Vec::new(), 0);
+    let (mut near_misses, mut unreadable, mut timed) = (Vec::new(), 0, BTreeMap::new());
     for result in results.iter().filter(|r| r.state() != State::Cancelled) {
         let Ok(spec) = serde_json::from_str::<Spec>(&result.spec_json) else {
             unreadable += 1;
             continue;
         };
+        if let Some((key, one)) = time(&table, &spec, result) {
+            let newest = timed.entry(key).or_insert(one);
+            if one.0 > newest.0 {
+                *newest = one;
+            }
+        }
         if !spec.measures() {
             continue;
         }
@@ -86,7 +95,18 @@ pub fn fill(table: Table, results: &[ResultRow]) -> Filled {
     }
     let mut cell = |l: usize, p: usize| members.remove(&(l, p)).and_then(row);
     let measured = (0..table.lines.len()).map(|l| (0..places).map(|p| cell(l, p)).collect()).collect();
-    Filled { table, measured, near_misses, unreadable }
+    let times_of = |l: usize| timed.iter().filter(move |((line, _), _)| *line == l).map(|(_, &(_, s))| s);
+    let times = (0..table.lines.len()).map(|l| times_of(l).min_by(f64::total_cmp)).collect();
+    Filled { table, measured, times, near_misses, unreadable }
+}
+
+/// Of a job that timed a line's network: the line and the engine; its ID, so that the newest one stays, and seconds an image.
+fn time(table: &Table, spec: &Spec, result: &ResultRow) -> Option<((usize, Engine), (u64, f64))> {
+    let latency = result.figures.as_ref()?.latency.filter(|latency| latency.median_s.is_finite())?;
+    let same =
+        |line: &Line| line.specs.iter().any(|s| s.model == spec.model && s.data.dataset == spec.data.dataset);
+    let line = table.lines.iter().position(same)?;
+    Some(((line, spec.run.engine), (result.id, latency.median_s)))
 }
 
 /// Those with the same differences are named together.

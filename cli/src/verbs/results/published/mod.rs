@@ -3,7 +3,7 @@
 
 mod fields;
 mod matching;
-mod tables;
+pub mod tables;
 #[cfg(test)]
 mod tests;
 mod text;

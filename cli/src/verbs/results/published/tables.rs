@@ -299,7 +299,8 @@ fn inference() -> Result<Table> {
         notes: &[
             "FLOPs as published: of VGG-16 its convolutions alone, of MobileNet these and the classifier, \
              of ResNet-18 and CondenseNet (after conversion) these, the ReLUs and the poolings.",
-            "The published times are an ARM processor's.",
+            "Time(s): one image, converted where the network converts; the faster of libtorch and the native engine, each as its \
+             newest job of `cnx bench latency --queue` measured it. The published times are an ARM processor's.",
         ],
     })
 }

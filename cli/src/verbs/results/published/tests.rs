@@ -1,7 +1,8 @@
 //! Experiments and the published tables that they fill in.
 
 use cnx_proto::file::{Override, parse};
-use cnx_proto::v1::{Errors, Figures, ResultRow, State};
+use cnx_proto::spec::Engine;
+use cnx_proto::v1::{Errors, Figures, Latency, ResultRow, State};
 use proptest::prelude::*;
 
 use super::matching::{Filled, fill};
@@ -272,4 +273,33 @@ proptest! {
         prop_assert_eq!(counted(&filled).len(), usize::from(as_published));
         prop_assert_eq!(filled.near_misses.len(), usize::from(!as_published));
     }
+}
+
+/// A finished job that timed that config's network.
+fn timed(id: u64, config: &str, engine: Engine, seconds: f64) -> ResultRow {
+    let spec = parse("test.toml", config, &[]).unwrap().latency_job(engine, 1);
+    let latency = Some(Latency { median_s: seconds, ..Latency::default() });
+    ResultRow {
+        spec_json: spec.to_json(),
+        figures: Some(Figures { latency, ..Figures::default() }),
+        ..done(id, config, &[], 0.0)
+    }
+}
+
+#[test]
+fn times_are_those_of_the_newest_job_on_the_faster_engine() {
+    let results = [
+        timed(4, CONFIG_G8, Engine::Native, 0.005),
+        timed(3, CONFIG_G8, Engine::Native, 0.001),
+        timed(5, CONFIG_G8, Engine::Libtorch, 0.04),
+        timed(6, CONFIG_86, Engine::Native, 0.002),
+        timed(7, CONFIG_G8, Engine::Native, f64::NAN),
+    ];
+    let filled = filled(Name::Inference, &results);
+    assert_eq!(filled.times, [None, None, None, None, Some(0.005)]);
+    assert!(filled.near_misses.is_empty() && counted(&filled).is_empty());
+    let text = anstream::adapter::strip_str(&text::people(&filled, false, None)).to_string();
+    assert!(text.lines().any(|line| line.contains("(C=G=8)") && line.contains("  0.0050  ")), "{text}");
+    let csv = String::from_utf8(fields::csv(&filled, false).unwrap()).unwrap();
+    assert!(csv.lines().last().unwrap().ends_with(",0.005,0.99"), "{csv}");
 }

@@ -54,7 +54,7 @@ fn columns(of: &tables::Table) -> Vec<Column> {
 }
 
 /// A line's cells: one a column.
-fn cells(of: &tables::Table, line: &Line, rows: &[Option<Row>]) -> Vec<Cell> {
+fn cells(of: &tables::Table, line: &Line, rows: &[Option<Row>], time_s: Option<f64>) -> Vec<Cell> {
     let unmeasured = || Cell::new(UNMEASURED, DIM);
     let published = |text: Option<String>| Cell::new(text.unwrap_or_default(), DIM);
     let (multiply_adds, parameters) = line.cost();
@@ -73,15 +73,16 @@ fn cells(of: &tables::Table, line: &Line, rows: &[Option<Row>]) -> Vec<Cell> {
         ]);
     }
     if of.has_times() {
-        cells.extend([unmeasured(), published(line.published_time_s.map(|s| s.to_string()))]);
+        let measured = time_s.map_or_else(unmeasured, |s| format!("{s:.4}").into());
+        cells.extend([measured, published(line.published_time_s.map(|s| s.to_string()))]);
     }
     cells
 }
 
 /// The lines, each with its cells.
 fn lines(filled: &Filled) -> impl Iterator<Item = Vec<Cell>> {
-    let lines = filled.table.lines.iter().zip(&filled.measured);
-    lines.map(|(line, rows)| cells(&filled.table, line, rows))
+    let lines = filled.table.lines.iter().zip(&filled.measured).zip(&filled.times);
+    lines.map(|((line, rows), &time_s)| cells(&filled.table, line, rows, time_s))
 }
 
 /// How many seeds are in the mean; of more that were submitted, `2/3`.
