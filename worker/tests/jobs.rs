@@ -14,7 +14,8 @@ use cnx_formats::{Array, Dtype, safetensors};
 use cnx_proto::Spec;
 use cnx_proto::spec::{Dataset, Engine, Step};
 use cnx_proto::v1::{ArtifactKind, Errors, FailureClass, Figures, outcome::Kind};
-use common::{Told, run, tiny};
+use cnx_worker::stop::Stop;
+use common::{NEVER, Told, run, run_with, tiny};
 use sha2::{Digest, Sha256};
 
 /// One training that all tests take models from: `final`, `converted`, and what it measured.
@@ -204,9 +205,9 @@ fn a_file_that_does_not_fit_says_why() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     fs::write(at("pytorch.pth.tar"), b"PK\x03\x04 and so on").unwrap();
-    // Interrupted after its first epoch: nothing is condensed yet.
-    run(&tiny(), folder.path(), 1, Some(1));
-    let unfinished = at("experiments/1/checkpoint-0001-a1.safetensors");
+    // Stopped in its first epoch: nothing is condensed yet.
+    run_with(&tiny(), folder.path(), 1, Stop::at_check(3), None, NEVER);
+    let unfinished = at("experiments/1/checkpoint-0000-s000003-a1.safetensors");
     changed(&model("final-a1.safetensors"), &at("nan.safetensors"), |name, array| match name {
         "features.norm_last.weight" => {
             let mut bytes = array.bytes().to_vec();
