@@ -23,6 +23,7 @@ PEERS = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 MOST_DIFFERENCE = 1e-4
 SECONDS = float(os.environ.get("CNX_BENCH_SECONDS", "0.4"))
 ROUNDS = int(os.environ.get("CNX_BENCH_ROUNDS", "5"))
+GROWTH = os.environ.get("CNX_BENCH_GROWTH")
 COMPARED = ["condensenet-74-imagenet-g8", "condensenet-74-imagenet-g4", "condensenet-86", "condensenet-182"]
 HIDING = f"{FOLDER}/avx2_only.so"
 figures = []
@@ -157,7 +158,7 @@ wanted = re.compile(os.environ.get("CNX_BENCH_NETWORKS", ""))
 with_avx2 = hidden()
 if not with_avx2:
     print("infer: this kernel or CPU cannot hide AVX-512 from ONNX Runtime and OpenVINO: no figures of AVX2 alone", file=sys.stderr)
-for network in filter(wanted.search, COMPARED):
+for network in filter(wanted.search, COMPARED if GROWTH != "only" else []):
     for threads in (1, 2):
         for batch in (1, 16):
             time = side_by_side(network, threads, batch)
@@ -165,7 +166,7 @@ for network in filter(wanted.search, COMPARED):
                 share(network, time, threads, "auto")
         if with_avx2:
             share(network, side_by_side(network, threads, 1, "avx2"), threads, "avx2")
-if os.environ.get("CNX_BENCH_GROWTH") != "0":
+if GROWTH != "0":
     growth(list(filter(wanted.search, multiply_adds)))
 with open("target/bench/infer.json", "w") as file:
     json.dump(figures, file, indent=1)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Inference on this machine's CPU: our engine beside ONNX Runtime and OpenVINO, with the same weights, in turns; then how its time
 # grows with the network. CNX_BENCH_SECONDS: how long a turn is; CNX_BENCH_ROUNDS: how many turns each has; CNX_BENCH_NETWORKS: a
-# regular expression, only these networks; CNX_BENCH_GROWTH=0 leaves the growth out.
+# regular expression, only these networks; CNX_BENCH_GROWTH=0 leaves the growth out, CNX_BENCH_GROWTH=only all else.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/peers.sh

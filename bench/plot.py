@@ -24,7 +24,7 @@ def growth_plot(points, path):
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        f'<text x="{LEFT}" y="28" font-size="15">Time of an image over the network\'s multiply-adds: batch 1, one thread</text>',
+        f'<text x="{LEFT}" y="28" font-size="15">Time of an image over a CondenseNet\'s multiply-adds: batch 1, one thread</text>',
     ]
     for x in x_steps:
         out.append(f'<path d="M{across(x):.1f} {TOP}V{HEIGHT - BOTTOM}" stroke="#ddd"/>')
@@ -35,10 +35,11 @@ def growth_plot(points, path):
     end = x_steps[-1]
     out.append(f'<path d="M{across(0):.1f} {down(max(start, 0)):.1f}L{across(end):.1f} {down(start + slope * end):.1f}" stroke="#888"/>')
     for name, x, y in points:
+        label = name.removeprefix("condensenet-").replace("-imagenet-g", " on ImageNet, C=G=")
         right = across(x) < WIDTH * 0.6
         at, anchor = (across(x) + 9, "start") if right else (across(x) - 9, "end")
         out.append(f'<circle cx="{across(x):.1f}" cy="{down(y):.1f}" r="4" fill="#2a6fb0"/>')
-        out.append(f'<text x="{at:.1f}" y="{down(y) + 4:.1f}" text-anchor="{anchor}">{name}</text>')
+        out.append(f'<text x="{at:.1f}" y="{down(y) + 4:.1f}" text-anchor="{anchor}">{label}</text>')
     label = f"line: {start:.2f} ms + {1e3 * slope:.2f} ms for a thousand million" if n > 1 else ""
     out.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - BOTTOM - 10}" text-anchor="end" fill="#666">{label}</text>')
     out.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 15}" text-anchor="middle">millions of multiply-adds</text>')
