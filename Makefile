@@ -24,7 +24,8 @@ simulate:        ## the coordinator and its workers through SEEDS=2000 seeds of 
 KILLS ?= 200
 SEED ?= 1
 chaos: build     ## real processes and a real training through KILLS=200 kills, stops and broken networks, from SEED=1
-	@CNX_CHAOS_KILLS=$(KILLS) CNX_CHAOS_SEED=$(SEED) cargo run --quiet --release -p cnx-e2e --example chaos
+	@cargo build --quiet --release --workspace --example chaos
+	@CNX_CHAOS_KILLS=$(KILLS) CNX_CHAOS_SEED=$(SEED) target/release/examples/chaos
 
 peers:           ## Python's PyTorch, ONNX Runtime and OpenVINO, for what compares with them (needs PyPI)
 	@scripts/peers.sh

@@ -6,6 +6,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh
 scripts/peers.sh
-cargo build --release --quiet -p cnx-worker --example train
-cargo build --release --quiet -p cnx-kernels --example peak
+# The whole workspace's features, so that what `make build` compiled is not compiled again.
+cargo build --release --quiet --workspace --example train --example peak
 exec target/peers/python bench/train.py
