@@ -2,12 +2,14 @@
 //!
 //!     infer make FOLDER                                          the networks, as safetensors and as ONNX, and images
 //!     infer serve MODEL IMAGES THREADS BATCH INSTRUCTIONS        see `bench/infer.py`
+//!     infer profile MODEL IMAGES INSTRUCTIONS                    where the time of an image goes, on one thread
 //!     infer peak THREADS INSTRUCTIONS                            multiply-adds a second, at most
 //!
 //! The networks' weights are random, and so are their batch norms, with scales of every sign: nothing can be left out.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, stdin};
 use std::num::NonZeroUsize;
@@ -15,6 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use cnx_engine::profile::{self, Step};
 use cnx_engine::{Instructions, Model, Runner, peak, sample};
 use cnx_formats::{onnx, safetensors};
 use cnx_proto::architecture::Form;
@@ -44,11 +47,14 @@ fn main() {
         ["serve", model, images, threads, batch, instructions] => {
             serve(Path::new(model), Path::new(images), number(threads), number(batch), named(instructions))
         }
+        ["profile", model, images, instructions] => {
+            profile(Path::new(model), Path::new(images), named(instructions))
+        }
         ["peak", threads, instructions] => {
             println!("{}", peak::multiply_adds_per_s(named(instructions), number(threads)).unwrap());
         }
         _ => panic!(
-            "infer make FOLDER, infer serve MODEL IMAGES THREADS BATCH INSTRUCTIONS, or infer peak THREADS INSTRUCTIONS"
+            "infer make FOLDER, infer serve MODEL IMAGES THREADS BATCH INSTRUCTIONS, infer profile MODEL IMAGES INSTRUCTIONS, or infer peak THREADS INSTRUCTIONS"
         ),
     }
 }
@@ -121,4 +127,32 @@ fn serve(
         }
         println!("{}", times.join(" "));
     }
+}
+
+/// The median time of each step, and the multiply-adds a second that it makes of it.
+fn profile(model: &Path, images: &Path, instructions: Instructions) {
+    let model = Model::open(model).unwrap().with_instructions(instructions).unwrap();
+    let spec = model.spec().clone();
+    let size = spec.data.dataset.image_size() as usize;
+    let mut runner = Runner::new(Arc::new(model), NonZeroUsize::MIN);
+    let images: Vec<f32> =
+        fs::read(images).unwrap().as_chunks().0.iter().map(|&x| f32::from_le_bytes(x)).collect();
+    let image = &images[..3 * size * size];
+    let mut times: BTreeMap<Step, Vec<f64>> = BTreeMap::new();
+    for _ in 0..200 {
+        let steps = profile::of(|| {
+            runner.logits(image).unwrap();
+        });
+        for (step, time) in steps {
+            times.entry(step).or_default().push(time.as_secs_f64());
+        }
+    }
+    let mut all = 0.0;
+    for (step, times) in &mut times {
+        times.sort_by(f64::total_cmp);
+        let median = times[times.len() / 2];
+        all += median;
+        println!("{:<14} {:>7.3} ms", format!("{step:?}"), median * 1e3);
+    }
+    println!("{:<14} {:>7.3} ms", "all", all * 1e3);
 }

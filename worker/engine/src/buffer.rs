@@ -27,6 +27,16 @@ impl Buffer {
     }
 }
 
+impl Buffer {
+    /// So many floats, of any value.
+    pub fn room(&mut self, floats: usize) -> &mut [f32] {
+        if self.length < floats {
+            *self = Buffer::new(floats);
+        }
+        &mut self.get_mut()[..floats]
+    }
+}
+
 impl From<&[f32]> for Buffer {
     fn from(floats: &[f32]) -> Buffer {
         let mut buffer = Buffer::new(floats.len());

@@ -3,6 +3,7 @@
 use cnx_proto::random::{Purpose, Stream};
 
 use crate::Instructions;
+use crate::buffer::Buffer;
 use crate::instructions::Vectors;
 use crate::layout::{Along, BLOCK, Layout};
 use crate::network::{Group, Layer, Norm, Pointwise, Spatial, Stem};
@@ -110,7 +111,8 @@ fn hold(shape: Shape, along: Along, threads: usize) {
     let (largest_middle, largest_output) = (largest(&expected_middle), largest(&expected));
     for vectors in vectors() {
         let registers = vectors.registers();
-        if along != Along::Plane && registers.lanes == 1 {
+        if along == Along::Rows && size < registers.lanes || along == Along::Channels && registers.lanes == 1
+        {
             continue;
         }
         // Many threads have small bands.
@@ -124,10 +126,10 @@ fn hold(shape: Shape, along: Along, threads: usize) {
         let places: Vec<Place> = (0..shape.channels).map(|c| Place::new(0, c * layout.plane)).collect();
         let packed = packed::Layer::new(&layer, size, along, registers);
         let mut to = vec![f32::NAN; layer.spatial.outputs * layout.plane];
-        let mut panel = Vec::new();
+        let mut panel = Buffer::default();
         let at_pixel = |place: Place, y: usize, x: usize| match along {
             Along::Channels => place.offset as usize + ((y + 1) * layout.middle_stride + x + 1) * BLOCK,
-            _ => place.offset as usize + (y + 1) * layout.middle_stride + layout.left + x,
+            _ => place.offset as usize + layout.lead + (y + 1) * layout.middle_stride + 1 + x,
         };
         let check_middle = |middle: &[f32], places: &[Place], rows: std::ops::Range<usize>| {
             for (channel, &place) in places.iter().enumerate() {
@@ -162,11 +164,10 @@ fn hold(shape: Shape, along: Along, threads: usize) {
                             units: 0..conv.units.len(),
                             features: &[&features],
                             places: &places,
-                            runs: layout.middle_runs(&rows, first),
+                            run: layout.middle_run(&rows, first),
                             floor: 0.0,
                             to: &mut middle,
                             plane: layout.middle_plane,
-                            panel: &mut panel,
                         },
                     });
                     check_middle(&middle, &middle_places, band.clone());
@@ -204,6 +205,7 @@ fn hold(shape: Shape, along: Along, threads: usize) {
                     places: &middle_places,
                     layout: &layout,
                     to: &mut to,
+                    scratch: &mut panel,
                 });
             }
         }

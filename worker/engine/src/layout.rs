@@ -5,6 +5,7 @@
 
 use crate::instructions::Registers;
 use crate::network;
+use crate::rows::Rows;
 
 /// Bytes of a middle that are made before they are used: a share of the second-level cache.
 const BAND_BYTES: usize = 256 << 10;
@@ -12,16 +13,19 @@ const BAND_BYTES: usize = 256 << 10;
 /// What vectors go along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Along {
-    /// Rows, from their first pixel to their last: for groups of few outputs, which reuse each row that is loaded for three.
-    Rows,
     /// All pixels of a plane, with a column of zeros between the rows.
     Plane,
+    /// Likewise, but the 3×3 goes along rows: for groups of few outputs, each row that is loaded serves three.
+    Rows,
     /// Outputs: for small maps, whose middle lies in blocks of channels.
     Channels,
 }
 
 /// Channels of a block of such a middle: those of a pixel lie side by side.
 pub(crate) const BLOCK: usize = 16;
+
+/// Floats of a cache line.
+const LINE: usize = 16;
 
 /// Largest map that vectors of outputs are used for, in pixels.
 const SMALL: usize = 16;
@@ -38,28 +42,30 @@ pub(crate) struct Layout {
     pub stride: usize,
     /// Floats from plane to plane of the features.
     pub plane: usize,
-    /// Floats from row to row of the middle.
+    /// Floats from row to row of the middle, one of them a zero before the row.
     pub middle_stride: usize,
-    /// Zeros before a row of the middle.
-    pub left: usize,
+    /// Where the row above a band begins in a plane of the middle: so that most of what is written there begins on a cache line.
+    pub lead: usize,
     /// Floats from plane to plane of the middle, or from block to block.
     pub middle_plane: usize,
     /// Rows that are made at once.
     pub band: usize,
 }
 
-/// Stretches of pixels, from one buffer to another.
+/// A stretch of pixels, from one buffer to another.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Runs {
-    pub count: usize,
-    /// Vectors of each.
+pub(crate) struct Run {
+    /// Vectors.
     pub vectors: usize,
-    /// Where the first begins in a plane of the one buffer, and from each to the next.
+    /// Where it begins in a plane of the one buffer, and of the other.
     pub from: usize,
-    pub from_step: usize,
-    /// Likewise in the other.
     pub to: usize,
-    pub to_step: usize,
+}
+
+/// So many floats or more: an odd number of cache lines, so that what is read side by side does not compete for the same places
+/// of a cache.
+fn spread(floats: usize) -> usize {
+    (floats.div_ceil(LINE) | 1) * LINE
 }
 
 impl Layout {
@@ -75,18 +81,15 @@ impl Layout {
             return Along::Channels;
         }
         let few = block.layers.iter().any(|layer| layer.spatial.outputs / layer.spatial.groups <= 2);
-        if few && registers.lanes > 1 { Along::Rows } else { Along::Plane }
+        let wide = registers.lanes > 1 && block.size >= registers.lanes;
+        if few && wide { Along::Rows } else { Along::Plane }
     }
 
     /// For maps of `size`² pixels, whose middle of so many channels is shared by some threads.
     pub fn new(along: Along, size: usize, middle: usize, lanes: usize, threads: usize) -> Layout {
-        let (stride, middle_stride, left) = match along {
-            Along::Rows => {
-                let padded = size.next_multiple_of(lanes);
-                (padded, padded + lanes, lanes)
-            }
-            Along::Plane => (size + 1, size + 1, 1),
-            Along::Channels => (size, size + 2, 1),
+        let (stride, middle_stride) = match along {
+            Along::Rows | Along::Plane => (size + 1, size + 1),
+            Along::Channels => (size, size + 2),
         };
         let bytes = 4 * middle * middle_stride * size;
         let bands = match along {
@@ -94,18 +97,21 @@ impl Layout {
             _ => bytes.div_ceil(BAND_BYTES * threads).clamp(1, size),
         };
         let band = size.div_ceil(bands);
+        // Two rows are carried from band to band; a single band has but one before what is made.
+        let before = if bands == 1 { 1 } else { 2 } * middle_stride + 1;
+        let lead = before.next_multiple_of(LINE) - before;
         Layout {
             along,
             size,
             lanes,
             stride,
-            plane: (size * stride).next_multiple_of(lanes) + lanes,
+            plane: spread((size * stride).next_multiple_of(lanes) + lanes),
             middle_stride,
-            left,
+            lead,
             middle_plane: match along {
                 // The last row may be read as if it were longer.
                 Along::Channels => ((size + 2) * middle_stride + BLOCK) * BLOCK,
-                _ => ((band + 2) * middle_stride + 2).next_multiple_of(lanes) + 2 * lanes,
+                _ => spread(lead + ((band + 2) * middle_stride + 2).next_multiple_of(lanes) + 2 * lanes),
             },
             band,
         }
@@ -118,19 +124,22 @@ impl Layout {
     }
 
     /// From some rows of the features to the middle, where the first of them becomes row `to`, counted from the zeros above.
-    pub fn middle_runs(&self, rows: &std::ops::Range<usize>, to: usize) -> Runs {
-        self.runs(rows.len(), rows.start * self.stride, to * self.middle_stride + self.left)
+    pub fn middle_run(&self, rows: &std::ops::Range<usize>, to: usize) -> Run {
+        let vectors = (rows.len() * self.stride).div_ceil(self.lanes);
+        Run { vectors, from: rows.start * self.stride, to: self.lead + to * self.middle_stride + 1 }
     }
 
-    fn runs(&self, rows: usize, from: usize, to: usize) -> Runs {
-        let (from_step, to_step) = (self.stride, self.middle_stride);
-        match self.along {
-            Along::Rows => {
-                Runs { count: rows, vectors: self.stride / self.lanes, from, from_step, to, to_step }
-            }
-            Along::Plane | Along::Channels => {
-                let vectors = (rows * self.stride).div_ceil(self.lanes);
-                Runs { count: 1, vectors, from, from_step, to, to_step }
+    /// A plane of features as a whole.
+    pub fn whole(&self) -> Run {
+        Run { vectors: (self.size * self.stride).div_ceil(self.lanes), from: 0, to: 0 }
+    }
+
+    /// What each tap of a 3×3 kernel sees of planes of the middle, for the outputs of a band as one row.
+    pub fn see<'a>(&self, planes: &[&'a [f32]], rows: &mut Rows<'a>) {
+        rows.clear();
+        for plane in planes {
+            for tap in 0..9 {
+                rows.push(&plane[self.lead + tap / 3 * self.middle_stride + tap % 3..]);
             }
         }
     }
@@ -141,30 +150,28 @@ impl Layout {
         (0..self.size * self.size).map(|i| at(i) as u32).collect()
     }
 
-    /// A plane of features as a whole.
-    pub fn whole(&self) -> Runs {
-        let vectors = (self.size * self.stride).div_ceil(self.lanes);
-        Runs { count: 1, vectors, from: 0, from_step: 0, to: 0, to_step: 0 }
-    }
-
-    /// Puts the zeros back around rows of a middle's plane, from row `first` on, counted from the zeros above; vectors ran over them.
-    pub fn pad(&self, plane: &mut [f32], first: usize, rows: usize, last: bool) {
-        let (stride, left, size) = (self.middle_stride, self.left, self.size);
-        for row in first..first + rows {
-            let (end, next) = (row * stride + left + size, (row + 1) * stride);
-            match self.along {
-                Along::Plane | Along::Channels => plane[end] = 0.0,
-                Along::Rows => plane[end..next].fill(0.0),
-            }
-        }
-        if last {
-            plane[(first + rows) * stride..][..stride + self.lanes].fill(0.0);
-        }
+    /// Puts zeros above the first band of a middle's plane.
+    pub fn begin(&self, plane: &mut [f32]) {
+        plane[self.lead..][..self.middle_stride + 1].fill(0.0);
     }
 
     /// Moves the last two rows of a band to the place of the two above the next.
-    pub fn carry(&self, plane: &mut [f32], rows: usize) {
+    pub fn carry(&self, plane: &mut [f32]) {
+        let (lead, stride) = (self.lead, self.middle_stride);
+        plane.copy_within(lead + self.band * stride..lead + (self.band + 2) * stride + 1, lead);
+    }
+
+    /// Puts the zeros back behind rows of a middle's plane, from row `first` on, counted from the zeros above; vectors ran over them.
+    pub fn pad(&self, plane: &mut [f32], first: usize, rows: usize, last: bool) {
         let stride = self.middle_stride;
-        plane.copy_within(rows * stride..(rows + 2) * stride + 1, 0);
+        let plane = &mut plane[self.lead + first * stride..];
+        for row in plane.chunks_exact_mut(stride).take(rows) {
+            row[0] = 0.0;
+        }
+        let after = &mut plane[rows * stride..];
+        after[0] = 0.0;
+        if last {
+            after[..stride + self.lanes].fill(0.0);
+        }
     }
 }

@@ -17,18 +17,23 @@
 //!
 //! - The features of a block lie in one place; a layer writes its planes behind those that it sees, and halves them for the next
 //!   block while they are in the cache. Nothing is concatenated, and index layer and shuffle are tables of where planes lie (`place.rs`).
-//! - The first batch norm and ReLU of a layer happen while a few vectors of its inputs are packed, the second batch norm is part of
-//!   the 1×1 convolution's weights (`network.rs`), its ReLU of what that writes.
+//! - The first batch norm and ReLU of a layer are a maximum or a minimum on the way into the registers (`pointwise/clip.rs`), the second
+//!   batch norm is part of the 1×1 convolution's weights (`network.rs`), its ReLU of what that writes.
 //! - Each thread makes whole planes in buffers of its own (`schedule.rs`), so none waits for another's cache lines; they meet at a barrier
 //!   that spins (`barrier.rs`, `pass.rs`, `team.rs`).
 //! - A block's maps decide what vectors go along (`layout.rs`): rows of pixels, whole planes, or outputs. `pointwise/` has the 1×1
 //!   kernels, `spatial/` the 3×3, `stem.rs`, `pool.rs` and `head.rs` what is before, between and after.
+//!
+//! All kernels are loops over two tiles of sums (`tile.rs`), which read rows that were checked once (`rows.rs`); where a CPU has but 16
+//! registers, the tiles are in assembly (`assembly/`). These two, and `prefetch.rs`, are all the unsafe code that there is.
 //!
 //! `reference.rs` is the same network as plain loops in double precision, which the tests hold all of this against.
 
 // Loops over registers: an index says which of two arrays' rows meet, where iterators would hide it.
 #![allow(clippy::needless_range_loop)]
 
+#[cfg(target_arch = "x86_64")]
+mod assembly;
 mod barrier;
 mod buffer;
 mod error;
@@ -46,8 +51,12 @@ pub mod peak;
 mod place;
 mod pointwise;
 mod pool;
+mod prefetch;
+#[doc(hidden)]
+pub mod profile;
 #[doc(hidden)]
 pub mod reference;
+mod rows;
 mod runner;
 #[doc(hidden)]
 pub mod sample;
@@ -56,6 +65,7 @@ mod spatial;
 mod stem;
 mod team;
 mod tile;
+mod transpose;
 
 pub use error::Error;
 pub use instructions::Instructions;

@@ -74,20 +74,13 @@ impl Block {
 }
 
 impl Layer {
-    pub fn new(
-        layer: &network::Layer,
-        size: usize,
-        along: Along,
-        Registers { lanes, many }: Registers,
-    ) -> Layer {
+    pub fn new(layer: &network::Layer, size: usize, along: Along, registers: Registers) -> Layer {
         if along != Along::Channels {
-            let spatial = spatial::planes::Spatial::new(&layer.spatial, along, many);
+            let spatial = spatial::planes::Spatial::new(&layer.spatial, along, registers.many);
             return Layer::Planes(Pointwise::new(&layer.pointwise), spatial);
         }
-        let pointwise = pointwise::channels::Pointwise::new(&layer.pointwise, lanes);
-        // As many sums as there are registers for.
-        let vectors = if many && size != 14 { 2 } else { 1 };
-        let spatial = spatial::channels::Spatial::new(&layer.spatial, &pointwise.order, lanes, vectors);
+        let pointwise = pointwise::channels::Pointwise::new(&layer.pointwise, registers.lanes);
+        let spatial = spatial::channels::Spatial::new(&layer.spatial, &pointwise.order, size, registers);
         Layer::Channels(pointwise, spatial)
     }
 }

@@ -10,6 +10,7 @@ use crate::instructions::Vectors;
 use crate::layout::Layout;
 use crate::packed::{self, Packed};
 use crate::place::share;
+use crate::profile::{Step, step};
 use crate::schedule::{self, Schedule};
 use crate::{head, pointwise, pool, spatial, stem};
 
@@ -65,12 +66,12 @@ impl<'a> All<'a> {
 #[derive(Debug)]
 pub(crate) struct Member {
     pub thread: usize,
-    panel: Vec<f32>,
+    scratch: Buffer,
 }
 
 impl Member {
     pub fn new(thread: usize) -> Member {
-        Member { thread, panel: Vec::new() }
+        Member { thread, scratch: Buffer::default() }
     }
 }
 
@@ -115,15 +116,17 @@ impl Pass {
         image: Option<&[f32]>,
     ) -> Result<(), Broken> {
         if let Some(image) = image {
-            vectors.run(stem::LayOut { stem: &packed.stem, image, to: write(&self.image).get_mut() });
+            step(Step::Stem, || {
+                vectors.run(stem::LayOut { stem: &packed.stem, image, to: write(&self.image).get_mut() });
+            });
         }
         self.barrier.wait()?;
-        self.stem(packed, vectors, member);
+        step(Step::Stem, || self.stem(packed, vectors, member));
         self.barrier.wait()?;
         for (i, block) in packed.blocks.iter().enumerate() {
             self.block(i, block, vectors, member)?;
         }
-        self.head(packed, vectors, member)
+        step(Step::Head, || self.head(packed, vectors, member))
     }
 
     /// The logits, once all threads are through.
@@ -164,23 +167,24 @@ impl Pass {
             self.halve(i, vectors, thread, &parts.features, 0..schedule.entering[thread]);
         }
         for (layer, plan) in block.layers.iter().zip(&schedule.layers) {
-            self.layer(vectors, member, (layer, plan), schedule, parts)?;
+            self.layer(i, vectors, member, (layer, plan))?;
             if block.transition.is_none() {
                 self.halve(i, vectors, thread, &parts.features, plan.to[thread].clone());
             }
             self.barrier.wait()?;
         }
         if let (Some(conv), Some(planes)) = (&block.transition, &schedule.transition) {
-            vectors.run(pointwise::planes::Work {
-                conv,
-                units: planes.units[thread].clone(),
-                features: &All::of(&parts.features).get(),
-                places: &schedule.places,
-                runs: schedule.layout.whole(),
-                floor: f32::NEG_INFINITY,
-                to: write(&parts.transition[thread]).get_mut(),
-                plane: schedule.layout.plane,
-                panel: &mut member.panel,
+            step(Step::Transition(i + 1), || {
+                vectors.run(pointwise::planes::Work {
+                    conv,
+                    units: planes.units[thread].clone(),
+                    features: &All::of(&parts.features).get(),
+                    places: &schedule.places,
+                    run: schedule.layout.whole(),
+                    floor: f32::NEG_INFINITY,
+                    to: write(&parts.transition[thread]).get_mut(),
+                    plane: schedule.layout.plane,
+                })
             });
             self.halve(i, vectors, thread, &parts.transition, 0..planes.counts[thread]);
             self.barrier.wait()?;
@@ -195,23 +199,25 @@ impl Pass {
         };
         let (from_layout, into_layout) = (&self.schedule.blocks[i].layout, &next.layout);
         let floats = |layout: &Layout| planes.start * layout.plane..planes.end * layout.plane;
-        vectors.run(pool::Work {
-            planes: &read(&from[thread]).get()[floats(from_layout)],
-            from: from_layout,
-            into: into_layout,
-            to: &mut write(&into.features[thread]).get_mut()[floats(into_layout)],
+        step(Step::Transition(i + 1), || {
+            vectors.run(pool::Work {
+                planes: &read(&from[thread]).get()[floats(from_layout)],
+                from: from_layout,
+                into: into_layout,
+                to: &mut write(&into.features[thread]).get_mut()[floats(into_layout)],
+            })
         });
     }
 
     /// 1×1 and 3×3; the last barrier is the caller's.
     fn layer(
         &self,
+        i: usize,
         vectors: Vectors,
         member: &mut Member,
         (layer, plan): (&packed::Layer, &schedule::Layer),
-        schedule: &schedule::Block,
-        parts: &Parts,
     ) -> Result<(), Broken> {
+        let (schedule, parts) = (&self.schedule.blocks[i], &self.blocks[i]);
         let (thread, layout) = (member.thread, &schedule.layout);
         let to = plan.to[thread].start * layout.plane;
         match layer {
@@ -222,34 +228,37 @@ impl Pass {
                     let rows = done..(band.end + 1).min(layout.size);
                     done = rows.end;
                     let first = rows.start + 1 - band.start;
-                    vectors.run(pointwise::planes::Band {
-                        carried: band.start > 0,
-                        last: band.end == layout.size,
-                        first,
-                        rows: rows.clone(),
-                        layout,
-                        work: pointwise::planes::Work {
-                            conv: pointwise,
-                            units: plan.middle.units[thread].clone(),
-                            features: &All::of(&parts.features).get(),
-                            places: &schedule.places,
-                            runs: layout.middle_runs(&rows, first),
-                            floor: 0.0,
-                            to: &mut write(&parts.middle[thread]).get_mut()
-                                [..plan.middle.counts[thread] * layout.middle_plane],
-                            plane: layout.middle_plane,
-                            panel: &mut member.panel,
-                        },
+                    step(Step::Pointwise(i + 1), || {
+                        vectors.run(pointwise::planes::Band {
+                            carried: band.start > 0,
+                            last: band.end == layout.size,
+                            first,
+                            rows: rows.clone(),
+                            layout,
+                            work: pointwise::planes::Work {
+                                conv: pointwise,
+                                units: plan.middle.units[thread].clone(),
+                                features: &All::of(&parts.features).get(),
+                                places: &schedule.places,
+                                run: layout.middle_run(&rows, first),
+                                floor: 0.0,
+                                to: &mut write(&parts.middle[thread]).get_mut()
+                                    [..plan.middle.counts[thread] * layout.middle_plane],
+                                plane: layout.middle_plane,
+                            },
+                        })
                     });
                     self.barrier.wait()?;
-                    vectors.run(spatial::planes::Work {
-                        conv: spatial,
-                        units: plan.units[thread].clone(),
-                        middle: &All::of(&parts.middle).get(),
-                        places: &plan.middle.places,
-                        layout,
-                        rows: band,
-                        to: &mut write(&parts.features[thread]).get_mut()[to..],
+                    step(Step::Spatial(i + 1), || {
+                        vectors.run(spatial::planes::Work {
+                            conv: spatial,
+                            units: plan.units[thread].clone(),
+                            middle: &All::of(&parts.middle).get(),
+                            places: &plan.middle.places,
+                            layout,
+                            rows: band,
+                            to: &mut write(&parts.features[thread]).get_mut()[to..],
+                        })
                     });
                     if end < layout.size {
                         self.barrier.wait()?;
@@ -257,24 +266,29 @@ impl Pass {
                 }
             }
             packed::Layer::Channels(pointwise, spatial) => {
-                vectors.run(pointwise::channels::Work {
-                    conv: pointwise,
-                    units: plan.middle.units[thread].clone(),
-                    features: &All::of(&parts.features).get(),
-                    places: &schedule.places,
-                    layout,
-                    pixels: &schedule.pixels,
-                    to: write(&parts.middle[thread]).get_mut(),
-                    panel: &mut member.panel,
+                step(Step::Pointwise(i + 1), || {
+                    vectors.run(pointwise::channels::Work {
+                        conv: pointwise,
+                        units: plan.middle.units[thread].clone(),
+                        features: &All::of(&parts.features).get(),
+                        places: &schedule.places,
+                        layout,
+                        pixels: &schedule.pixels,
+                        to: write(&parts.middle[thread]).get_mut(),
+                        panel: &mut member.scratch,
+                    })
                 });
                 self.barrier.wait()?;
-                vectors.run(spatial::channels::Work {
-                    conv: spatial,
-                    units: plan.units[thread].clone(),
-                    middle: &All::of(&parts.middle).get(),
-                    places: &plan.middle.places,
-                    layout,
-                    to: &mut write(&parts.features[thread]).get_mut()[to..],
+                step(Step::Spatial(i + 1), || {
+                    vectors.run(spatial::channels::Work {
+                        conv: spatial,
+                        units: plan.units[thread].clone(),
+                        middle: &All::of(&parts.middle).get(),
+                        places: &plan.middle.places,
+                        layout,
+                        to: &mut write(&parts.features[thread]).get_mut()[to..],
+                        scratch: &mut member.scratch,
+                    })
                 });
             }
         }

@@ -10,7 +10,8 @@ use pulp::{Simd, WithSimd};
 use crate::buffer::Buffer;
 use crate::layout::Layout;
 use crate::network;
-use crate::tile::{load, store, stretches, sums};
+use crate::rows::Rows;
+use crate::tile::{add, clip, store, stretches};
 
 /// Outputs of a tile.
 const HEIGHT: usize = 8;
@@ -125,27 +126,22 @@ impl WithSimd for Work<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Layout { size, plane, .. } = *self.layout;
-        let taps: [usize; TAPS] = std::array::from_fn(|tap| self.stem.tap(tap));
+        let Layout { size, stride, plane, .. } = *self.layout;
         let most = if S::REGISTER_COUNT >= 32 { 3 } else { 1 };
+        let vectors = size.div_ceil(S::F32_LANES);
         let planes = self.to.chunks_mut(HEIGHT * plane);
         for (weights, to) in self.stem.weights[self.units].iter().zip(planes) {
-            let weights = weights.get();
+            let mut row = Row { taps: Rows::new(vectors * S::F32_LANES), weights: weights.get(), to, plane };
             for y in 0..size {
+                row.taps.clear();
                 let image = &self.image[y * self.stem.stride * self.stem.row..];
-                for (at, vectors) in stretches(size.div_ceil(S::F32_LANES), most) {
+                (0..TAPS).for_each(|tap| row.taps.push(&image[self.stem.tap(tap)..]));
+                for (at, vectors) in stretches(vectors, most) {
                     let at = at * S::F32_LANES;
-                    let row = Row {
-                        taps: &taps,
-                        weights,
-                        image: &image[at..],
-                        to: y * self.layout.stride + at,
-                        plane,
-                    };
                     match vectors {
-                        1 => row.convolve::<S, 1>(simd, to),
-                        2 => row.convolve::<S, 2>(simd, to),
-                        _ => row.convolve::<S, 3>(simd, to),
+                        1 => row.convolve::<S, 1>(simd, at, y * stride + at),
+                        2 => row.convolve::<S, 2>(simd, at, y * stride + at),
+                        _ => row.convolve::<S, 3>(simd, at, y * stride + at),
                     }
                 }
             }
@@ -153,26 +149,25 @@ impl WithSimd for Work<'_> {
     }
 }
 
+/// A row of the outputs of a unit.
 struct Row<'a> {
-    taps: &'a [usize; TAPS],
+    /// What each tap sees.
+    taps: Rows<'a>,
     weights: &'a [f32],
-    image: &'a [f32],
-    to: usize,
+    to: &'a mut [f32],
     plane: usize,
 }
 
 impl Row<'_> {
     #[inline(always)]
-    fn convolve<S: Simd, const V: usize>(&self, simd: S, to: &mut [f32]) {
-        let mut panel = [[simd.splat_f32s(0.0); V]; TAPS];
-        for (panel, &tap) in panel.iter_mut().zip(self.taps) {
-            *panel = load(simd, &self.image[tap..]);
-        }
-        let sums = sums::<S, HEIGHT, HEIGHT, 0, V>(simd, &[0.0; HEIGHT], self.weights, &panel);
-        let count = to.len() / self.plane;
+    fn convolve<S: Simd, const V: usize>(&mut self, simd: S, at: usize, to: usize) {
+        let mut sums = [[simd.splat_f32s(0.0); V]; HEIGHT];
+        let (taps, weights) = (self.taps.window(at, V * S::F32_LANES), self.weights.as_chunks::<HEIGHT>().0);
+        add::<S, HEIGHT, HEIGHT, 0, V, { clip::NONE }>(simd, &mut sums, taps, &[], weights);
+        let count = self.to.len() / self.plane;
         for o in 0..HEIGHT {
             if o < count {
-                store::<S, V>(&mut to[o * self.plane + self.to..], sums[o]);
+                store::<S, V>(&mut self.to[o * self.plane + to..], sums[o]);
             }
         }
     }

@@ -2,6 +2,10 @@
 
 use pulp::Simd;
 
+#[cfg(target_arch = "x86_64")]
+use crate::assembly;
+use crate::rows::Window;
+
 /// Cuts `vectors` into stretches of at most `most`, as even as can be: (first, how many).
 #[inline(always)]
 pub(crate) fn stretches(vectors: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
@@ -12,25 +16,80 @@ pub(crate) fn stretches(vectors: usize, most: usize) -> impl Iterator<Item = (us
     })
 }
 
-/// bias[row] + Σ over inputs of weights[input][row] · panel[input][vector], for `R` rows from `FIRST` on of a tile of `HEIGHT`.
+/// What is done to an input before it is multiplied.
+pub(crate) mod clip {
+    /// Nothing.
+    pub const NONE: u8 = 0;
+    /// Its maximum with a limit is taken.
+    pub const RISING: u8 = 1;
+    /// Its minimum with a limit is taken.
+    pub const FALLING: u8 = 2;
+}
+
+/// Adds Σ over inputs of weights[input][row] · clipped input[vector], for `R` rows from `FIRST` on of a tile of `HEIGHT`. `limits`: one for
+/// each input, unless `CLIP` is NONE.
 #[inline(always)]
-pub(crate) fn sums<S: Simd, const R: usize, const HEIGHT: usize, const FIRST: usize, const V: usize>(
+pub(crate) fn add<
+    S: Simd,
+    const R: usize,
+    const HEIGHT: usize,
+    const FIRST: usize,
+    const V: usize,
+    const CLIP: u8,
+>(
     simd: S,
-    bias: &[f32],
-    weights: &[f32],
-    panel: &[[S::f32s; V]],
-) -> [[S::f32s; V]; R] {
-    let bias = &bias[FIRST..][..R];
-    let mut sums: [[S::f32s; V]; R] = std::array::from_fn(|r| [simd.splat_f32s(bias[r]); V]);
-    for (weights, pixels) in weights.as_chunks::<HEIGHT>().0.iter().zip(panel) {
+    sums: &mut [[S::f32s; V]; R],
+    inputs: Window<'_>,
+    limits: &[f32],
+    weights: &[[f32; HEIGHT]],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if assembly::planes::add::<S, R, HEIGHT, FIRST, V, CLIP>(sums, inputs, limits, weights) {
+        return;
+    }
+    let limits = if CLIP == clip::NONE { limits } else { &limits[..inputs.count()] };
+    let weights = &weights[..inputs.count()];
+    for (k, mut pixels) in inputs.vectors::<S, V>(simd).enumerate() {
+        if CLIP != clip::NONE {
+            let limit = simd.splat_f32s(limits[k]);
+            for v in 0..V {
+                pixels[v] = if CLIP == clip::RISING {
+                    simd.max_f32s(pixels[v], limit)
+                } else {
+                    simd.min_f32s(pixels[v], limit)
+                };
+            }
+        }
         for r in 0..R {
-            let weight = simd.splat_f32s(weights[FIRST + r]);
+            let weight = simd.splat_f32s(weights[k][FIRST + r]);
             for v in 0..V {
                 sums[r][v] = simd.mul_add_e_f32s(weight, pixels[v], sums[r][v]);
             }
         }
     }
-    sums
+}
+
+/// Adds Σ over inputs of weights[input][vector] · input[pixel], for `X` pixels, `STRIDE` floats from each to the next, by `N` vectors.
+#[inline(always)]
+pub(crate) fn outer<S: Simd, const X: usize, const N: usize, const STRIDE: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; N]; X],
+    inputs: Window<'_>,
+    weights: &[[S::f32s; N]],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if assembly::channels::outer::<S, X, N, STRIDE>(sums, inputs, weights) {
+        return;
+    }
+    for (k, weights) in weights[..inputs.count()].iter().enumerate() {
+        let pixels = inputs.row(k, (X - 1) * STRIDE + 1);
+        for x in 0..X {
+            let pixel = simd.splat_f32s(pixels[x * STRIDE]);
+            for n in 0..N {
+                sums[x][n] = simd.mul_add_e_f32s(pixel, weights[n], sums[x][n]);
+            }
+        }
+    }
 }
 
 /// `V` vectors from the beginning of a slice.

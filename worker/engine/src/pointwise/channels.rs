@@ -9,30 +9,23 @@ use crate::buffer::Buffer;
 use crate::layout::{BLOCK, Layout};
 use crate::network;
 use crate::place::Place;
-use crate::tile::{load, store, stretches};
+use crate::pointwise::clip::Clips;
+use crate::prefetch::Ahead;
+use crate::rows::{Rows, Window};
+use crate::tile::{load, outer, store, stretches};
 
-/// Vectors of outputs of a tile.
-const VECTORS: usize = 2;
-
-/// Inputs that are summed up over at a time: their weights are 16 KiB.
-const DEPTH: usize = 128;
+/// Bytes of the weights that are used at a time: half of a first-level cache.
+const CHUNK_BYTES: usize = 16 << 10;
 
 /// A 1×1 convolution as its inner loops read it.
 #[derive(Debug)]
 pub(crate) struct Pointwise {
-    groups: Vec<Group>,
+    groups: Vec<Clips>,
     /// The pieces of its work, by groups.
     pub units: Vec<Unit>,
     /// Of all channels that it gives: the block of the middle, and the place in it.
     pub order: Vec<(usize, usize)>,
     weights: Buffer,
-}
-
-#[derive(Debug)]
-struct Group {
-    inputs: Vec<usize>,
-    /// Scale and shift of each.
-    norm: Vec<[f32; 2]>,
 }
 
 /// Some outputs of a group.
@@ -43,6 +36,8 @@ pub(crate) struct Unit {
     pub blocks: usize,
     /// Vectors of outputs.
     vectors: usize,
+    /// How many of them go into a tile of sums: 1 or 2.
+    tile: usize,
     /// Where its bias and its weights begin: for each tile of vectors, [1 + inputs][outputs]
     weights: usize,
 }
@@ -50,34 +45,34 @@ pub(crate) struct Unit {
 impl Pointwise {
     pub fn new(conv: &network::Pointwise, lanes: usize) -> Pointwise {
         let (mut units, mut order, mut weights) = (Vec::new(), vec![(0, 0); conv.outputs], Vec::new());
-        let mut block = 0;
+        let (mut block, mut groups) = (0, Vec::new());
         for (g, group) in conv.groups.iter().enumerate() {
+            let (clips, folded) = Clips::new(group);
+            groups.push(clips);
             let all: Vec<usize> = (0..group.outputs.len()).collect();
-            for rows in all.chunks((VECTORS * lanes).max(BLOCK)) {
+            for rows in all.chunks((2 * lanes).max(BLOCK)) {
                 let blocks = rows.len().div_ceil(BLOCK);
                 let width = blocks * BLOCK;
-                units.push(Unit { group: g, blocks, vectors: width / lanes, weights: weights.len() });
                 for (i, &row) in rows.iter().enumerate() {
                     order[group.outputs[row]] = (block + i / BLOCK, i % BLOCK);
                 }
                 block += blocks;
                 let inputs = group.inputs.len();
-                for tile in (0..width).step_by(VECTORS.min(width / lanes) * lanes) {
+                let vectors = width / lanes;
+                let tile = if vectors.is_multiple_of(2) { 2 } else { 1 };
+                units.push(Unit { group: g, blocks, vectors, tile, weights: weights.len() });
+                for first in (0..width).step_by(tile * lanes) {
                     let row = |f: &dyn Fn(usize) -> f32| {
-                        let rows = (tile..tile + VECTORS.min(width / lanes) * lanes).map(|i| rows.get(i));
+                        let rows = (first..first + tile * lanes).map(|i| rows.get(i));
                         rows.map(|row| row.map_or(0.0, |&row| f(row))).collect::<Vec<f32>>()
                     };
-                    weights.extend(row(&|row| group.bias[row]));
+                    weights.extend(row(&|row| folded.bias[row]));
                     (0..inputs)
-                        .for_each(|input| weights.extend(row(&|row| group.weights[row * inputs + input])));
+                        .for_each(|input| weights.extend(row(&|row| folded.weights[row * inputs + input])));
                 }
             }
         }
-        let groups = conv.groups.iter().map(|group| Group {
-            inputs: group.inputs.clone(),
-            norm: group.norm.scale.iter().zip(&group.norm.shift).map(|(&a, &b)| [a, b]).collect(),
-        });
-        Pointwise { groups: groups.collect(), units, order, weights: Buffer::from(weights.as_slice()) }
+        Pointwise { groups, units, order, weights: Buffer::from(weights.as_slice()) }
     }
 }
 
@@ -93,7 +88,7 @@ pub(crate) struct Work<'a> {
     pub pixels: &'a [u32],
     /// Blocks of its outputs, one after another.
     pub to: &'a mut [f32],
-    pub panel: &'a mut Vec<f32>,
+    pub panel: &'a mut Buffer,
 }
 
 impl WithSimd for Work<'_> {
@@ -101,90 +96,100 @@ impl WithSimd for Work<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let pixels = self.layout.size * self.layout.size;
-        match (S::F32_LANES, pixels.is_multiple_of(7)) {
-            (16, true) => self.tiles::<S, 7, 14>(simd),
-            (16, false) => self.tiles::<S, 8, 16>(simd),
-            (_, true) => self.tiles::<S, 5, 5>(simd),
-            _ => self.tiles::<S, 4, 4>(simd),
+        match S::F32_LANES {
+            16 => self.tiles::<S, 7, 14, 16>(simd),
+            // As few as can be in the last tile.
+            8 if self.pixels.len() < 64 => self.tiles::<S, 5, 5, 8>(simd),
+            8 => self.tiles::<S, 6, 6, 8>(simd),
+            _ => self.tiles::<S, 4, 4, 4>(simd),
         }
     }
 }
 
 impl Work<'_> {
-    /// `X` pixels at a time, out of `P` that the panel holds side by side.
+    /// `X` pixels at a time, out of `P` of a row of the panel, of `ROW` floats.
     #[inline(always)]
-    fn tiles<S: Simd, const X: usize, const P: usize>(self, simd: S) {
+    fn tiles<S: Simd, const X: usize, const P: usize, const ROW: usize>(self, simd: S) {
         let Work { conv, units, features, places, layout, pixels, to, panel } = self;
         let mut to = to;
         for units in conv.units[units].chunk_by(|a, b| a.group == b.group) {
-            let group = &conv.groups[units[0].group];
-            let inputs = group.inputs.len();
+            let clips = &conv.groups[units[0].group];
+            let inputs = clips.inputs.len();
             let tiles = pixels.len().div_ceil(P);
-            // The last row is written a whole vector wide.
-            panel.resize(tiles * inputs * P + S::F32_LANES, 0.0);
-            fill::<S, P>(simd, panel, group, features, places, tiles);
+            let panel = panel.room(tiles * inputs * ROW);
+            for (k, (&input, &limit)) in clips.inputs.iter().zip(&clips.limits).enumerate() {
+                let input = &places[input].of(features, 0)[..(tiles - 1) * P + S::F32_LANES];
+                let (panel, step) = (&mut panel[k * ROW..], inputs * ROW);
+                if k < clips.rising {
+                    fill::<S, P, true>(simd, panel, step, input, limit);
+                } else {
+                    fill::<S, P, false>(simd, panel, step, input, limit);
+                }
+            }
+            let mut rows = Rows::new((tiles - 1) * inputs * ROW + P);
+            (0..inputs).for_each(|k| rows.push(&panel[k * ROW..]));
             for unit in units {
                 let block = layout.middle_plane;
                 let (own, rest) = to.split_at_mut(unit.blocks * block);
                 to = rest;
-                let floats = (1 + inputs) * unit.vectors * S::F32_LANES;
-                let weights = &conv.weights.get()[unit.weights..][..floats];
-                let piece = Piece { panel, inputs, pixels, to: own, block };
-                if unit.vectors == 1 {
-                    piece.sums::<S, X, P, 1>(simd, weights);
-                } else {
-                    piece.sums::<S, X, P, VECTORS>(simd, weights);
+                let weights = &conv.weights.get()[unit.weights..];
+                let piece = Piece { panel: &rows, inputs, vectors: unit.vectors, pixels, to: own, block };
+                match unit.tile {
+                    1 => piece.sums::<S, X, P, ROW, 1>(simd, weights),
+                    _ => piece.sums::<S, X, P, ROW, 2>(simd, weights),
                 }
             }
         }
     }
 }
 
-/// relu(scale·x + shift) of the inputs of a group: [tile][input][pixel]
+/// A row of each tile of a panel: clipped pixels, `P` a tile.
 #[inline(always)]
-fn fill<S: Simd, const P: usize>(
+fn fill<S: Simd, const P: usize, const RISING: bool>(
     simd: S,
     panel: &mut [f32],
-    group: &Group,
-    features: &[&[f32]],
-    places: &[Place],
-    tiles: usize,
+    step: usize,
+    input: &[f32],
+    limit: f32,
 ) {
-    let zero = simd.splat_f32s(0.0);
-    let inputs: Vec<&[f32]> = group.inputs.iter().map(|&input| places[input].of(features, 0)).collect();
-    // In the order of the panel: a vector runs over into the next row, which is written after it.
-    for tile in 0..tiles {
-        let rows = &mut panel[tile * inputs.len() * P..];
-        for (k, (input, &[scale, shift])) in inputs.iter().zip(&group.norm).enumerate() {
-            let (scale, shift) = (simd.splat_f32s(scale), simd.splat_f32s(shift));
-            let [x] = load::<S, 1>(simd, &input[tile * P..]);
-            let x = simd.max_f32s(simd.mul_add_e_f32s(scale, x, shift), zero);
-            store::<S, 1>(&mut rows[k * P..], [x]);
-        }
+    let limit = simd.splat_f32s(limit);
+    let from = input.windows(S::F32_LANES).step_by(P);
+    for (to, from) in panel.chunks_mut(step).zip(from) {
+        let [x] = load::<S, 1>(simd, from);
+        let x = if RISING { simd.max_f32s(x, limit) } else { simd.min_f32s(x, limit) };
+        store::<S, 1>(to, [x]);
     }
 }
 
 /// The outputs of a unit.
 struct Piece<'a> {
-    panel: &'a [f32],
+    /// The pixels of each input in all tiles.
+    panel: &'a Rows<'a>,
     inputs: usize,
+    vectors: usize,
     pixels: &'a [u32],
     to: &'a mut [f32],
     block: usize,
 }
 
 impl Piece<'_> {
-    /// All pixels, `X` of the `P` of a tile of the panel at a time, by `N` vectors of outputs. Inputs are taken as many at a time as
+    /// All pixels, `X` at a time, by `N` vectors of outputs. Inputs are taken as many at a time as
     /// leave their weights in the first-level cache.
     #[inline(always)]
-    fn sums<S: Simd, const X: usize, const P: usize, const N: usize>(mut self, simd: S, weights: &[f32]) {
-        let (rows, _) = S::as_simd_f32s(weights).0.as_chunks::<N>();
+    fn sums<S: Simd, const X: usize, const P: usize, const ROW: usize, const N: usize>(
+        mut self,
+        simd: S,
+        weights: &[f32],
+    ) {
+        let width = N * S::F32_LANES;
+        let (unit, after) = weights.split_at((1 + self.inputs) * self.vectors * S::F32_LANES);
         let panel = self.panel;
-        for (tile, rows) in rows.chunks_exact(1 + self.inputs).enumerate() {
+        let tiles = self.pixels.len().div_ceil(P);
+        for (number, tile) in unit.chunks_exact((1 + self.inputs) * width).enumerate() {
+            let rows = S::as_simd_f32s(tile).0.as_chunks::<N>().0;
             let Some((bias, weights)) = rows.split_first() else { return };
-            let column = tile * N * S::F32_LANES;
-            for (start, count) in stretches(self.inputs, DEPTH) {
+            let column = number * width;
+            for (start, count) in stretches(self.inputs, CHUNK_BYTES / (4 * width)) {
                 let last = start + count == self.inputs;
                 let step = Step {
                     weights: &weights[start..][..count],
@@ -192,28 +197,34 @@ impl Piece<'_> {
                     floor: simd.splat_f32s(if last { 0.0 } else { f32::NEG_INFINITY }),
                     column,
                 };
-                for first in (0..self.pixels.len()).step_by(P) {
-                    let panel = panel[first * self.inputs..][..self.inputs * P].as_chunks::<P>().0;
-                    let panel = &panel[start..][..count];
-                    self.tile::<S, X, P, N, false>(simd, &step, panel, first);
-                    if P > X && first + X < self.pixels.len() {
-                        self.tile::<S, X, P, N, true>(simd, &step, panel, first);
+                let mut ahead = Ahead::new(
+                    if last { after } else { &tile[(1 + start + count) * width..] },
+                    count * width,
+                    tiles,
+                );
+                for tile in 0..tiles {
+                    ahead.step();
+                    for from in (0..P).step_by(X) {
+                        let first = tile * P + from;
+                        if first < self.pixels.len() {
+                            let panel = panel.window(tile * self.inputs * ROW + from, X);
+                            self.tile::<S, X, N>(simd, &step, panel.range(start..start + count), first);
+                        }
                     }
                 }
             }
         }
     }
 
-    /// The first `X` pixels of a tile of the panel, or the last.
+    /// `X` pixels, `first` of all.
     #[inline(always)]
-    fn tile<S: Simd, const X: usize, const P: usize, const N: usize, const LAST: bool>(
+    fn tile<S: Simd, const X: usize, const N: usize>(
         &mut self,
         simd: S,
         step: &Step<'_, S, N>,
-        panel: &[[f32; P]],
+        panel: Window<'_>,
         first: usize,
     ) {
-        let first = if LAST { first + P - X } else { first };
         let pixels = &self.pixels[first..];
         let block = self.block;
         let (start, within) = (step.column / BLOCK * block, step.column % BLOCK);
@@ -233,16 +244,7 @@ impl Piece<'_> {
                 None => {}
             }
         }
-        for (weights, pixels) in step.weights.iter().zip(panel) {
-            let pixels = if LAST { pixels.last_chunk::<X>() } else { pixels.first_chunk::<X>() };
-            let Some(pixels) = pixels else { return };
-            for x in 0..X {
-                let pixel = simd.splat_f32s(pixels[x]);
-                for n in 0..N {
-                    sums[x][n] = simd.mul_add_e_f32s(pixel, weights[n], sums[x][n]);
-                }
-            }
-        }
+        outer::<S, X, N, 1>(simd, &mut sums, panel, step.weights);
         for x in 0..X {
             if x < pixels.len() {
                 for n in 0..N {

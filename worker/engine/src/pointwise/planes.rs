@@ -1,30 +1,26 @@
-//! The 1×1 convolution with vectors of pixels: a panel of a few vectors of every input of a group, normalised and rectified, lies in
-//! the first-level cache while the group's outputs are summed up over it.
+//! The 1×1 convolution with vectors of pixels: a few vectors of every input of a group, clipped on the way into the registers. A group of
+//! many outputs keeps them in a panel, in the first-level cache, for its other outputs.
 
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
 use crate::buffer::Buffer;
-use crate::layout::{Layout, Runs};
+use crate::layout::{Layout, Run};
 use crate::network;
 use crate::place::Place;
-use crate::tile::{load, store, stretches, sums};
+use crate::pointwise::clip::{Clips, Folded};
+use crate::rows::{Rows, Window};
+use crate::tile::{add, clip, store, stretches};
 
 /// A 1×1 convolution as its inner loops read it.
 #[derive(Debug)]
 pub(crate) struct Pointwise {
-    groups: Vec<Group>,
+    groups: Vec<Clips>,
     /// The pieces of its work, by groups.
     pub units: Vec<Unit>,
     /// Where the channels lie, of all those that it gives, counted in the order of the units.
     pub order: Vec<usize>,
-}
-
-#[derive(Debug)]
-struct Group {
-    inputs: Vec<usize>,
-    norm: network::Norm,
 }
 
 /// Some outputs of a group.
@@ -42,29 +38,29 @@ pub(crate) struct Unit {
 
 impl Pointwise {
     pub fn new(conv: &network::Pointwise) -> Pointwise {
-        let mut units = Vec::new();
+        let (mut groups, mut units) = (Vec::new(), Vec::new());
         let mut order = vec![0; conv.outputs];
         let mut number = 0;
         for (g, group) in conv.groups.iter().enumerate() {
+            let (clips, folded) = Clips::new(group);
+            groups.push(clips);
             let all: Vec<usize> = (0..group.outputs.len()).collect();
             for rows in all.chunks(8) {
                 let height = if rows.len() <= 4 { 4 } else { 8 };
-                units.push(Unit::new(g, group, rows, height));
+                units.push(Unit::new(g, &folded, rows, height));
                 for &row in rows {
                     order[group.outputs[row]] = number;
                     number += 1;
                 }
             }
         }
-        let groups =
-            conv.groups.iter().map(|group| Group { inputs: group.inputs.clone(), norm: group.norm.clone() });
-        Pointwise { groups: groups.collect(), units, order }
+        Pointwise { groups, units, order }
     }
 }
 
 impl Unit {
-    fn new(number: usize, group: &network::Group, rows: &[usize], height: usize) -> Unit {
-        let inputs = group.inputs.len();
+    fn new(number: usize, group: &Folded, rows: &[usize], height: usize) -> Unit {
+        let inputs = group.weights.len() / group.bias.len();
         let mut weights = vec![0.0; inputs * height];
         let mut bias = vec![0.0; height];
         for (r, &row) in rows.iter().enumerate() {
@@ -95,15 +91,15 @@ impl WithSimd for Band<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Band { work, layout, rows, first, carried, last } = self;
-        let Work { conv, units, features, places, runs, floor, to, plane, panel } = work;
+        let Work { conv, units, features, places, run, floor, to, plane } = work;
         for plane in to.chunks_exact_mut(plane) {
             if carried {
-                layout.carry(plane, layout.band);
+                layout.carry(plane);
             } else {
-                plane[..layout.middle_stride].fill(0.0);
+                layout.begin(plane);
             }
         }
-        Work { conv, units, features, places, runs, floor, to: &mut *to, plane, panel }.with_simd(simd);
+        Work { conv, units, features, places, run, floor, to: &mut *to, plane }.with_simd(simd);
         for plane in to.chunks_exact_mut(plane) {
             layout.pad(plane, first, rows.len(), last);
         }
@@ -117,14 +113,13 @@ pub(crate) struct Work<'a> {
     /// Everybody's features, and where each channel lies.
     pub features: &'a [&'a [f32]],
     pub places: &'a [Place],
-    pub runs: Runs,
+    pub run: Run,
     /// The smallest that a result may be: 0, or nothing.
     pub floor: f32,
     /// Planes of its outputs, one after another.
     pub to: &'a mut [f32],
     /// Floats from plane to plane.
     pub plane: usize,
-    pub panel: &'a mut Vec<f32>,
 }
 
 impl WithSimd for Work<'_> {
@@ -134,29 +129,27 @@ impl WithSimd for Work<'_> {
     fn with_simd<S: Simd>(mut self, simd: S) {
         let units = &self.conv.units[self.units.clone()];
         let many = S::REGISTER_COUNT >= 32;
+        let Run { vectors, from, .. } = self.run;
         let mut first = 0;
-        let mut inputs = Vec::new();
+        let mut inputs = Rows::new(vectors * S::F32_LANES);
         for units in units.chunk_by(|a, b| a.group == b.group) {
-            let channels = self.conv.groups[units[0].group].inputs.iter();
+            let clips = &self.conv.groups[units[0].group];
             inputs.clear();
-            inputs.extend(channels.map(|&channel| self.places[channel].of(self.features, self.runs.from)));
+            clips
+                .inputs
+                .iter()
+                .for_each(|&channel| inputs.push(self.places[channel].of(self.features, from)));
             let low = units.iter().all(|unit| unit.height == 4);
-            let most = match self.runs.vectors {
-                _ if many && low => 6,
-                4 => 4,
-                _ => 3,
-            };
-            for run in 0..self.runs.count {
-                for (at, vectors) in stretches(self.runs.vectors, most) {
-                    let at = (run, at * S::F32_LANES);
-                    match vectors {
-                        1 => self.stretch::<S, 1>(simd, units, first, &inputs, at),
-                        2 => self.stretch::<S, 2>(simd, units, first, &inputs, at),
-                        3 => self.stretch::<S, 3>(simd, units, first, &inputs, at),
-                        4 => self.stretch::<S, 4>(simd, units, first, &inputs, at),
-                        5 => self.stretch::<S, 5>(simd, units, first, &inputs, at),
-                        _ => self.stretch::<S, 6>(simd, units, first, &inputs, at),
-                    }
+            let most = if many && low { 6 } else { 3 };
+            for (at, vectors) in stretches(vectors, most) {
+                let at = at * S::F32_LANES;
+                match vectors {
+                    1 => self.stretch::<S, 1>(simd, units, first, &inputs, at),
+                    2 => self.stretch::<S, 2>(simd, units, first, &inputs, at),
+                    3 => self.stretch::<S, 3>(simd, units, first, &inputs, at),
+                    4 => self.stretch::<S, 4>(simd, units, first, &inputs, at),
+                    5 => self.stretch::<S, 5>(simd, units, first, &inputs, at),
+                    _ => self.stretch::<S, 6>(simd, units, first, &inputs, at),
                 }
             }
             first += units.iter().map(|unit| unit.outputs).sum::<usize>();
@@ -172,33 +165,26 @@ impl Work<'_> {
         simd: S,
         units: &[Unit],
         first: usize,
-        inputs: &[&[f32]],
-        (run, at): (usize, usize),
+        inputs: &Rows<'_>,
+        at: usize,
     ) {
-        let group = &self.conv.groups[units[0].group];
-        let floats = group.inputs.len() * V * S::F32_LANES;
-        if self.panel.len() < floats {
-            self.panel.resize(floats, 0.0);
-        }
-        let panel = &mut self.panel[..floats];
-        self::panel::<S, V>(simd, panel, group, inputs, run * self.runs.from_step + at);
-        let (panel, _) = S::as_simd_f32s(panel).0.as_chunks::<V>();
+        let clips = &self.conv.groups[units[0].group];
+        let source = Source { clips, inputs: inputs.window(at, V * S::F32_LANES) };
         let floor = simd.splat_f32s(self.floor);
+        let at = self.run.to + at;
         let mut number = first;
         for unit in units {
             let to = &mut self.to[number * self.plane..][..unit.outputs * self.plane];
-            let at = self.runs.to + run * self.runs.to_step + at;
-            let weights = unit.weights.get();
             if unit.height == 4 {
-                let results = sums::<S, 4, 4, 0, V>(simd, &unit.bias, weights, panel);
+                let results = source.sums::<S, 4, 4, 0, V>(simd, unit);
                 put(simd, floor, to, self.plane, at, unit.outputs, results);
             } else if S::REGISTER_COUNT >= 32 && V <= 3 {
-                let results = sums::<S, 8, 8, 0, V>(simd, &unit.bias, weights, panel);
+                let results = source.sums::<S, 8, 8, 0, V>(simd, unit);
                 put(simd, floor, to, self.plane, at, unit.outputs, results);
             } else {
-                let results = sums::<S, 4, 8, 0, V>(simd, &unit.bias, weights, panel);
+                let results = source.sums::<S, 4, 8, 0, V>(simd, unit);
                 put(simd, floor, to, self.plane, at, unit.outputs, results);
-                let results = sums::<S, 4, 8, 4, V>(simd, &unit.bias, weights, panel);
+                let results = source.sums::<S, 4, 8, 4, V>(simd, unit);
                 put(simd, floor, &mut to[4 * self.plane..], self.plane, at, unit.outputs - 4, results);
             }
             number += unit.outputs;
@@ -206,18 +192,29 @@ impl Work<'_> {
     }
 }
 
-/// relu(scale·x + shift) of the inputs of a group.
-#[inline(always)]
-fn panel<S: Simd, const V: usize>(simd: S, panel: &mut [f32], group: &Group, inputs: &[&[f32]], at: usize) {
-    let zero = simd.splat_f32s(0.0);
-    let (panel, _) = S::as_mut_simd_f32s(panel).0.as_chunks_mut::<V>();
-    let norm = group.norm.scale.iter().zip(&group.norm.shift);
-    for ((row, &input), (scale, shift)) in panel.iter_mut().zip(inputs).zip(norm) {
-        let from: [S::f32s; V] = load(simd, &input[at..]);
-        let (scale, shift) = (simd.splat_f32s(*scale), simd.splat_f32s(*shift));
-        for v in 0..V {
-            row[v] = simd.max_f32s(simd.mul_add_e_f32s(scale, from[v], shift), zero);
-        }
+/// What the outputs of a group are made of.
+struct Source<'a> {
+    clips: &'a Clips,
+    inputs: Window<'a>,
+}
+
+impl Source<'_> {
+    /// bias[row] + Σ over inputs of weights[input][row] · clipped input[vector], for `R` rows from `FIRST` on of a unit of `HEIGHT`.
+    #[inline(always)]
+    fn sums<S: Simd, const R: usize, const HEIGHT: usize, const FIRST: usize, const V: usize>(
+        &self,
+        simd: S,
+        unit: &Unit,
+    ) -> [[S::f32s; V]; R] {
+        let bias = &unit.bias[FIRST..][..R];
+        let mut sums: [[S::f32s; V]; R] = std::array::from_fn(|r| [simd.splat_f32s(bias[r]); V]);
+        let weights = unit.weights.get().as_chunks::<HEIGHT>().0;
+        let Clips { limits, rising, .. } = self.clips;
+        let (inputs, limits, weights) =
+            (self.inputs.split_at(*rising), limits.split_at(*rising), weights.split_at(*rising));
+        add::<S, R, HEIGHT, FIRST, V, { clip::RISING }>(simd, &mut sums, inputs.0, limits.0, weights.0);
+        add::<S, R, HEIGHT, FIRST, V, { clip::FALLING }>(simd, &mut sums, inputs.1, limits.1, weights.1);
+        sums
     }
 }
 

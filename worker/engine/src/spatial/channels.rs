@@ -1,15 +1,25 @@
-//! The 3×3 convolution with vectors of outputs, for small maps: a row of pixels at a time; an input that is loaded serves the three
-//! outputs that see it. What lies beyond the edge is skipped.
+//! The 3×3 convolution with vectors of outputs, for small maps: some pixels of a row at a time. Inputs are taken a few at a time, for the
+//! whole map, while their weights are in the first-level cache; in between, the sums lie in memory.
 
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
 use crate::buffer::Buffer;
+use crate::instructions::Registers;
 use crate::layout::{BLOCK, Layout};
 use crate::network;
 use crate::place::Place;
-use crate::tile::store;
+use crate::prefetch::Ahead;
+use crate::rows::Rows;
+use crate::tile::outer;
+use crate::transpose::transpose;
+
+/// Taps of a kernel.
+const TAPS: usize = 9;
+
+/// Bytes of the weights that are used at a time.
+const CHUNK_BYTES: usize = 9 << 10;
 
 /// A 3×3 convolution as its inner loops read it.
 #[derive(Debug)]
@@ -29,15 +39,32 @@ pub(crate) struct Unit {
     group: usize,
     /// How many there are.
     pub outputs: usize,
-    /// Vectors that hold them.
+    /// Vectors that hold them: 1 or 2.
     vectors: usize,
-    /// Where its weights begin: [rows of taps][inputs][columns of taps][outputs]
+    /// Where its weights begin: for each chunk of inputs, [rows of taps][inputs][columns of taps][outputs]; where registers are
+    /// few, [columns of taps][rows of taps][inputs][outputs].
     weights: usize,
+}
+
+/// Inputs of a chunk.
+fn chunk(outputs: usize) -> usize {
+    CHUNK_BYTES / (4 * TAPS * outputs)
+}
+
+/// Vectors of outputs of a unit at most, on maps of such a size.
+fn most(size: usize, many_registers: bool) -> usize {
+    // Either many pixels of a row by one vector, or some by two.
+    if many_registers && size == 14 || !many_registers && size.is_multiple_of(14) { 1 } else { 2 }
 }
 
 impl Spatial {
     /// `order`: where the channels of the middle lie.
-    pub fn new(conv: &network::Spatial, order: &[(usize, usize)], lanes: usize, most: usize) -> Spatial {
+    pub fn new(
+        conv: &network::Spatial,
+        order: &[(usize, usize)],
+        size: usize,
+        Registers { lanes, many }: Registers,
+    ) -> Spatial {
         let (inputs, outputs) = (conv.inputs / conv.groups, conv.outputs / conv.groups);
         let (mut channels, mut units, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for group in 0..conv.groups {
@@ -45,17 +72,20 @@ impl Spatial {
             own.sort_unstable_by_key(|&channel| order[channel]);
             let mut first = 0;
             while first < outputs {
-                let vectors = ((outputs - first) / lanes).clamp(1, most);
+                let vectors = ((outputs - first) / lanes).clamp(1, most(size, many));
                 let count = (vectors * lanes).min(outputs - first);
                 units.push(Unit { group, outputs: count, vectors, weights: weights.len() });
-                for y in 0..3 {
-                    for channel in &own {
-                        for x in 0..3 {
-                            let column = (channel % inputs) * 9 + y * 3 + x;
-                            let row = |o: usize| (group * outputs + first + o) * inputs * 9 + column;
-                            let weight = |o: usize| if o < count { conv.weights[row(o)] } else { 0.0 };
-                            weights.extend((0..vectors * lanes).map(weight));
-                        }
+                let mut push = |channel: usize, y: usize, x: usize| {
+                    let column = (channel % inputs) * TAPS + y * 3 + x;
+                    let row = |o: usize| (group * outputs + first + o) * inputs * TAPS + column;
+                    let weight = |o: usize| if o < count { conv.weights[row(o)] } else { 0.0 };
+                    weights.extend((0..vectors * lanes).map(weight));
+                };
+                for own in own.chunks(chunk(vectors * lanes)) {
+                    if many {
+                        (0..3).for_each(|y| own.iter().for_each(|&c| (0..3).for_each(|x| push(c, y, x))));
+                    } else {
+                        (0..3).for_each(|x| (0..3).for_each(|y| own.iter().for_each(|&c| push(c, y, x))));
                     }
                 }
                 first += count;
@@ -76,6 +106,8 @@ pub(crate) struct Work<'a> {
     pub layout: &'a Layout,
     /// Planes of its outputs, one after another.
     pub to: &'a mut [f32],
+    /// For sums.
+    pub scratch: &'a mut Buffer,
 }
 
 impl WithSimd for Work<'_> {
@@ -83,100 +115,153 @@ impl WithSimd for Work<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Work { conv, units, middle, places, layout, to } = self;
+        let Work { conv, units, middle, places, layout, to, scratch } = self;
         let mut to = to;
-        let mut inputs = Vec::with_capacity(conv.inputs);
+        let many = S::REGISTER_COUNT >= 32;
+        let window = 2 * (layout.middle_stride + 1) * BLOCK;
+        let mut inputs = Rows::new(layout.middle_plane - BLOCK - if many { 0 } else { window });
         for unit in &conv.units[units] {
             let channels = &conv.channels[unit.group * conv.inputs..][..conv.inputs];
+            let input = |&channel: &usize| places[channel].of(middle, 0);
             inputs.clear();
-            inputs.extend(channels.iter().map(|&channel| places[channel].of(middle, 0)));
+            if many {
+                channels.iter().for_each(|channel| inputs.push(input(channel)));
+            } else {
+                // What each tap sees, in the order of the weights.
+                for channels in channels.chunks(chunk(unit.vectors * S::F32_LANES)) {
+                    for tap in 0..TAPS {
+                        let at = (tap % 3 * layout.middle_stride + tap / 3) * BLOCK;
+                        channels.iter().for_each(|channel| inputs.push(&input(channel)[at..]));
+                    }
+                }
+            }
             let (own, rest) = to.split_at_mut(unit.outputs * layout.plane);
             to = rest;
-            let floats = 9 * conv.inputs * unit.vectors * S::F32_LANES;
-            let weights = &conv.weights.get()[unit.weights..][..floats];
-            let tile = Tile { inputs: &inputs, weights, layout, outputs: unit.outputs };
-            match (layout.size, unit.vectors, S::REGISTER_COUNT >= 32) {
-                (7, 1, true) => tile.map::<S, 7, 9, 1, 2, true>(simd, own),
-                (7, 1, false) => tile.map::<S, 7, 9, 1, 1, true>(simd, own),
-                (7, ..) => tile.map::<S, 7, 9, 2, 1, true>(simd, own),
-                (8, 1, true) => tile.map::<S, 8, 10, 1, 2, true>(simd, own),
-                (8, 1, false) => tile.map::<S, 8, 10, 1, 1, true>(simd, own),
-                (14, 1, true) => tile.map::<S, 14, 16, 1, 1, true>(simd, own),
-                (14, 1, false) => tile.map::<S, 7, 9, 1, 1, false>(simd, own),
-                (_, 1, _) => tile.map::<S, 8, 10, 1, 1, false>(simd, own),
-                _ => tile.map::<S, 8, 10, 2, 1, false>(simd, own),
+            let weights = &conv.weights.get()[unit.weights..];
+            let map =
+                Map { count: conv.inputs, inputs: &inputs, weights, layout, outputs: unit.outputs, to: own };
+            match (layout.size, unit.vectors, many) {
+                (7, 1, true) => map.convolve::<S, 7, 9, 1, 2, true>(simd, scratch),
+                (7, _, true) => map.convolve::<S, 7, 9, 2, 1, true>(simd, scratch),
+                (8, 1, true) => map.convolve::<S, 8, 10, 1, 2, true>(simd, scratch),
+                (14, 1, true) => map.convolve::<S, 14, 16, 1, 1, true>(simd, scratch),
+                (_, 1, true) => map.convolve::<S, 8, 10, 1, 1, false>(simd, scratch),
+                (_, _, true) => map.convolve::<S, 8, 10, 2, 1, false>(simd, scratch),
+                (14, 1, false) => map.convolve::<S, 14, 13, 1, 1, true>(simd, scratch),
+                (_, 1, false) => map.convolve::<S, 14, 13, 1, 1, false>(simd, scratch),
+                (7, _, false) => map.convolve::<S, 7, 6, 2, 1, true>(simd, scratch),
+                (_, _, false) => map.convolve::<S, 7, 6, 2, 1, false>(simd, scratch),
             }
         }
     }
 }
 
-/// What the outputs of a unit are made of.
-struct Tile<'a> {
-    inputs: &'a [&'a [f32]],
+/// A map of the outputs of a unit, and what it is made of.
+struct Map<'a> {
+    /// Inputs.
+    count: usize,
+    /// They, or what each tap sees of them.
+    inputs: &'a Rows<'a>,
     weights: &'a [f32],
     layout: &'a Layout,
     outputs: usize,
+    to: &'a mut [f32],
 }
 
-impl Tile<'_> {
-    /// All rows, `X` pixels (`X2` with their neighbours) at a time, by `N` vectors of outputs, in `D` sums that are added at last;
-    /// `WHOLE`: `X` pixels are a row.
+impl Map<'_> {
+    /// `X` pixels at a time, by `N` vectors of outputs, in `D` sums that are added at last; `WHOLE`: `X` pixels are a row. `X2`: pixels
+    /// with their neighbours; or, where taps are taken one after another, without one.
     #[inline(always)]
-    fn map<S: Simd, const X: usize, const X2: usize, const N: usize, const D: usize, const WHOLE: bool>(
-        &self,
+    fn convolve<
+        S: Simd,
+        const X: usize,
+        const X2: usize,
+        const N: usize,
+        const D: usize,
+        const WHOLE: bool,
+    >(
+        self,
         simd: S,
-        to: &mut [f32],
+        scratch: &mut Buffer,
     ) {
-        let Layout { size, stride, plane, .. } = *self.layout;
-        for y in 0..size {
-            for x in (0..size).step_by(X) {
-                let sums = self.row::<S, X, X2, N, D, WHOLE>(simd, y, x);
-                let mut columns = [[0.0; X]; 32];
-                for n in 0..N {
-                    for i in 0..X {
-                        let mut lanes = [0.0; 16];
-                        store::<S, 1>(&mut lanes, [sums[i][n]]);
-                        for l in 0..S::F32_LANES {
-                            columns[n * S::F32_LANES + l][i] = lanes[l];
-                        }
+        let size = self.layout.size;
+        let outputs = N * S::F32_LANES;
+        let (tiles, chunk) = (size.div_ceil(X), chunk(outputs));
+        // Squares of pixels run over the end.
+        let sums_of_all = scratch.room((size * tiles * X + 8) * outputs);
+        let count = self.count;
+        let mut weights = self.weights;
+        for first in (0..count).step_by(chunk) {
+            let inputs = first..(first + chunk).min(count);
+            let (own, rest) = weights.split_at(inputs.len() * TAPS * outputs);
+            weights = rest;
+            let mut ahead = Ahead::new(rest, own.len(), size * tiles);
+            for y in 0..size {
+                for tile in 0..tiles {
+                    ahead.step();
+                    let x = tile * X;
+                    let at = (y * tiles + tile) * X * outputs;
+                    let mut sums = [[simd.splat_f32s(0.0); N]; X];
+                    if first > 0 {
+                        let from = S::as_simd_f32s(&sums_of_all[at..][..X * outputs]).0.as_chunks::<N>().0;
+                        sums.copy_from_slice(&from[..X]);
                     }
-                }
-                let count = X.min(size - x);
-                for (column, to) in columns.iter().zip(to.chunks_exact_mut(plane)).take(self.outputs) {
-                    if WHOLE {
-                        to[y * stride..][..X].copy_from_slice(column);
+                    if X2 > X {
+                        self.rows::<S, X, X2, N, D, WHOLE>(simd, &mut sums, &inputs, own, y, x);
                     } else {
-                        to[y * stride + x..][..count].copy_from_slice(&column[..count]);
+                        self.taps::<S, X, X2, N, WHOLE>(simd, &mut sums, &inputs, own, y, x);
                     }
+                    let to = S::as_mut_simd_f32s(&mut sums_of_all[at..][..X * outputs]).0;
+                    to.as_chunks_mut::<N>().0[..X].copy_from_slice(&sums);
                 }
             }
         }
+        let Layout { stride, plane, .. } = *self.layout;
+        // Rows without anything between them are one.
+        let (rows, length) =
+            if tiles * X == size && stride == size { (1, size * size) } else { (size, size) };
+        for y in 0..rows {
+            let from = &sums_of_all[y * tiles * X * outputs..];
+            transpose::<S>(from, (length, outputs), &mut self.to[y * stride..], (self.outputs, plane));
+        }
     }
 
+    /// Rows of taps that see any row of the map.
     #[inline(always)]
-    fn row<S: Simd, const X: usize, const X2: usize, const N: usize, const D: usize, const WHOLE: bool>(
+    fn seen(&self, y: usize) -> Range<usize> {
+        usize::from(y == 0)..3 - usize::from(y + 1 == self.layout.size)
+    }
+
+    /// An input that is loaded serves the three outputs that see it. What lies beyond the edge is skipped.
+    #[inline(always)]
+    fn rows<S: Simd, const X: usize, const X2: usize, const N: usize, const D: usize, const WHOLE: bool>(
         &self,
         simd: S,
+        to: &mut [[S::f32s; N]; X],
+        inputs: &Range<usize>,
+        weights: &[f32],
         y: usize,
         x: usize,
-    ) -> [[S::f32s; N]; X] {
-        let Layout { size, middle_stride, .. } = *self.layout;
+    ) {
         let mut sums = [[[simd.splat_f32s(0.0); N]; X]; D];
-        let floats = self.inputs.len() * 3 * N * S::F32_LANES;
-        let (together, alone) = self.inputs.as_chunks::<D>();
-        // Rows of taps that see any row of the map.
-        for tap in usize::from(y == 0)..3 - usize::from(y + 1 == size) {
-            let at = ((y + tap) * middle_stride + x) * BLOCK;
-            let weights = S::as_simd_f32s(&self.weights[tap * floats..][..floats]).0;
+        sums[0] = *to;
+        let count = inputs.len();
+        let floats = count * 3 * N * S::F32_LANES;
+        let reach = (X2 - 1) * BLOCK + 1;
+        for tap in self.seen(y) {
+            let at = ((y + tap) * self.layout.middle_stride + x) * BLOCK;
+            let inputs = self.inputs.window(at, reach).range(inputs.clone());
+            let weights = S::as_simd_f32s(&weights[tap * floats..][..floats]).0;
             let weights = weights.as_chunks::<N>().0.as_chunks::<3>().0;
-            let (before, after) = weights.split_at(together.len() * D);
-            for (inputs, weights) in together.iter().zip(before.as_chunks::<D>().0) {
+            let (together, alone) = weights.as_chunks::<D>();
+            for (k, weights) in together.iter().enumerate() {
                 for d in 0..D {
-                    taps::<S, X, X2, N, WHOLE>(simd, &mut sums[d], &inputs[d][at..], &weights[d]);
+                    row::<S, X, X2, N, WHOLE>(simd, &mut sums[d], inputs.row(k * D + d, reach), &weights[d]);
                 }
             }
-            for (input, weights) in alone.iter().zip(after) {
-                taps::<S, X, X2, N, WHOLE>(simd, &mut sums[0], &input[at..], weights);
+            for (k, weights) in alone.iter().enumerate() {
+                let input = inputs.row(together.len() * D + k, reach);
+                row::<S, X, X2, N, WHOLE>(simd, &mut sums[0], input, weights);
             }
         }
         for d in 1..D {
@@ -186,19 +271,50 @@ impl Tile<'_> {
                 }
             }
         }
-        sums[0]
+        *to = sums[0];
+    }
+
+    /// Each tap of all inputs by itself: needs registers for little else than the sums. What lies beyond the edge is skipped: then the
+    /// first or the last column of taps sees `EDGE` pixels.
+    #[inline(always)]
+    fn taps<S: Simd, const X: usize, const EDGE: usize, const N: usize, const WHOLE: bool>(
+        &self,
+        simd: S,
+        sums: &mut [[S::f32s; N]; X],
+        inputs: &Range<usize>,
+        weights: &[f32],
+        y: usize,
+        x: usize,
+    ) {
+        let (rows, count) = (self.seen(y), inputs.len());
+        let weights = S::as_simd_f32s(weights).0.as_chunks::<N>().0;
+        let at = (y * self.layout.middle_stride + x) * BLOCK;
+        for column in 0..3 {
+            let taps = (column * 3 + rows.start) * count..(column * 3 + rows.end) * count;
+            let seen = inputs.start * TAPS + taps.start..inputs.start * TAPS + taps.end;
+            let weights = &weights[taps];
+            if WHOLE && column != 1 {
+                let first = usize::from(column == 0);
+                let window = self.inputs.window(at + first * BLOCK, (EDGE - 1) * BLOCK + 1);
+                if let Some(sums) = sums[first..].first_chunk_mut::<EDGE>() {
+                    outer::<S, EDGE, N, BLOCK>(simd, sums, window.range(seen), weights);
+                }
+            } else {
+                let window = self.inputs.window(at, (X - 1) * BLOCK + 1);
+                outer::<S, X, N, BLOCK>(simd, sums, window.range(seen), weights);
+            }
+        }
     }
 }
 
 /// Adds what a row of an input is worth.
 #[inline(always)]
-fn taps<S: Simd, const X: usize, const X2: usize, const N: usize, const WHOLE: bool>(
+fn row<S: Simd, const X: usize, const X2: usize, const N: usize, const WHOLE: bool>(
     simd: S,
     sums: &mut [[S::f32s; N]; X],
     row: &[f32],
     weights: &[[S::f32s; N]; 3],
 ) {
-    let row = &row[..(X2 - 1) * BLOCK + 1];
     // Written out, so that every index is known and no sum leaves its register.
     macro_rules! pixel {
         ($($p:literal)*) => {$(

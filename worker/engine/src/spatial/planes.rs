@@ -8,7 +8,8 @@ use crate::buffer::Buffer;
 use crate::layout::{Along, Layout};
 use crate::network;
 use crate::place::Place;
-use crate::tile::{load, store, stretches};
+use crate::rows::Rows;
+use crate::tile::{add, clip, load, store, stretches};
 
 /// Taps of a kernel.
 const TAPS: usize = 9;
@@ -86,13 +87,19 @@ impl WithSimd for Work<'_> {
         let Work { conv, units, middle, places, layout, rows, to } = self;
         let mut to = to;
         let mut planes = Vec::with_capacity(conv.inputs);
+        let vectors = (rows.len() * layout.stride).div_ceil(S::F32_LANES);
+        let mut seen = Rows::new(vectors * S::F32_LANES);
         for unit in &conv.units[units] {
             let channels = unit.group * conv.inputs..(unit.group + 1) * conv.inputs;
             planes.clear();
             planes.extend(places[channels].iter().map(|place| &place.of(middle, 0)[..layout.middle_plane]));
             let (own, rest) = to.split_at_mut(unit.outputs * layout.plane);
             to = rest;
-            let tile = Tile { planes: &planes, weights: unit.weights.get(), layout, rows: &rows };
+            if layout.along == Along::Plane {
+                layout.see(&planes, &mut seen);
+            }
+            let tile =
+                Tile { planes: &planes, seen: &seen, weights: unit.weights.get(), layout, rows: &rows };
             let many = S::REGISTER_COUNT >= 32;
             match (layout.along, unit.outputs, many) {
                 (Along::Rows, 1, true) => tile.rows::<S, 1, 14>(simd, own),
@@ -113,6 +120,8 @@ impl WithSimd for Work<'_> {
 /// What the outputs of a unit are made of.
 struct Tile<'a> {
     planes: &'a [&'a [f32]],
+    /// What each tap sees of each of them, if vectors go along planes.
+    seen: &'a Rows<'a>,
     weights: &'a [f32],
     layout: &'a Layout,
     rows: &'a Range<usize>,
@@ -148,24 +157,10 @@ impl Tile<'_> {
         start: usize,
         at: usize,
     ) {
-        let stride = self.layout.middle_stride;
         let mut sums = [[simd.splat_f32s(0.0); V]; O];
-        let weights = self.weights.as_chunks::<O>().0.as_chunks::<TAPS>().0;
-        for (plane, weights) in self.planes.iter().zip(weights) {
-            let window = &plane[at..][..2 * stride + 2 + V * S::F32_LANES];
-            for y in 0..3 {
-                let row = &window[y * stride..][..2 + V * S::F32_LANES];
-                for x in 0..3 {
-                    let pixels: [S::f32s; V] = load(simd, &row[x..]);
-                    for o in 0..O {
-                        let weight = simd.splat_f32s(weights[y * 3 + x][o]);
-                        for v in 0..V {
-                            sums[o][v] = simd.mul_add_e_f32s(weight, pixels[v], sums[o][v]);
-                        }
-                    }
-                }
-            }
-        }
+        let weights = self.weights.as_chunks::<O>().0;
+        let seen = self.seen.window(at, V * S::F32_LANES);
+        add::<S, O, O, 0, V, { clip::NONE }>(simd, &mut sums, seen, &[], weights);
         for o in 0..O {
             store::<S, V>(&mut to[o * self.layout.plane + start + at..], sums[o]);
         }
@@ -189,8 +184,10 @@ impl Tile<'_> {
 
     #[inline(always)]
     fn columns<S: Simd, const O: usize, const R: usize>(&self, simd: S, to: &mut [f32], row: usize) {
-        let Layout { stride, plane, .. } = *self.layout;
-        for column in (0..stride).step_by(S::F32_LANES) {
+        let Layout { size, stride, plane, .. } = *self.layout;
+        for column in (0..size).step_by(S::F32_LANES) {
+            // The last ones go as far as the row does.
+            let column = column.min(size - S::F32_LANES);
             let sums = self.square::<S, O, R>(simd, row, column);
             let at = (self.rows.start + row) * stride + column;
             for o in 0..O {
@@ -208,8 +205,8 @@ impl Tile<'_> {
         row: usize,
         column: usize,
     ) -> [[S::f32s; R]; O] {
-        let Layout { middle_stride, left, .. } = *self.layout;
-        let at = row * middle_stride + left - 1 + column;
+        let Layout { middle_stride, lead, .. } = *self.layout;
+        let at = lead + row * middle_stride + column;
         let mut sums = [[simd.splat_f32s(0.0); R]; O];
         let weights = self.weights.as_chunks::<O>().0.as_chunks::<3>().0;
         for (x, weights) in weights.chunks_exact(self.planes.len()).enumerate() {

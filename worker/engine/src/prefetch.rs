@@ -1,0 +1,42 @@
+//! Brings weights closer before they are needed: they are read once an image, and come from far.
+
+/// Floats of a cache line.
+const LINE: usize = 16;
+
+/// Asks for the cache lines of some floats.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(crate) fn prefetch(floats: &[f32]) {
+    for line in floats.chunks(LINE) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: every x86-64 CPU has this instruction, and it has no effect but on caches.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = line;
+    }
+}
+
+/// Asks for what comes after some floats, a part of so many at each step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ahead<'a> {
+    floats: &'a [f32],
+    step: usize,
+}
+
+impl<'a> Ahead<'a> {
+    /// The first `count` floats, or as many as there are, in `steps` steps.
+    pub fn new(floats: &'a [f32], count: usize, steps: usize) -> Ahead<'a> {
+        let floats = &floats[..count.min(floats.len())];
+        Ahead { floats, step: floats.len().div_ceil(steps.max(1)).next_multiple_of(LINE) }
+    }
+
+    /// The next part.
+    #[inline(always)]
+    pub fn step(&mut self) {
+        let (part, rest) = self.floats.split_at(self.step.min(self.floats.len()));
+        prefetch(part);
+        self.floats = rest;
+    }
+}
