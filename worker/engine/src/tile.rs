@@ -92,6 +92,33 @@ pub(crate) fn outer<S: Simd, const X: usize, const N: usize, const STRIDE: usize
     }
 }
 
+/// Adds Σ over inputs of weights[input][vector] · clipped input[pixel], for `X` pixels by `N` vectors; `limits`: one for each input, of
+/// which the first `rising` are held from below, the others from above.
+#[inline(always)]
+pub(crate) fn outer_clipped<S: Simd, const X: usize, const N: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; N]; X],
+    inputs: Window<'_>,
+    rising: usize,
+    limits: &[f32],
+    weights: &[[S::f32s; N]],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if assembly::clipped::outer::<S, X, N>(sums, inputs, rising, limits, weights) {
+        return;
+    }
+    for (k, (weights, &limit)) in weights[..inputs.count()].iter().zip(limits).enumerate() {
+        let pixels = inputs.row(k, X);
+        for x in 0..X {
+            let pixel = if k < rising { pixels[x].max(limit) } else { pixels[x].min(limit) };
+            let pixel = simd.splat_f32s(pixel);
+            for n in 0..N {
+                sums[x][n] = simd.mul_add_e_f32s(pixel, weights[n], sums[x][n]);
+            }
+        }
+    }
+}
+
 /// `V` vectors from the beginning of a slice.
 #[inline(always)]
 pub(crate) fn load<S: Simd, const V: usize>(simd: S, from: &[f32]) -> [S::f32s; V] {

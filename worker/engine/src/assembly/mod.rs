@@ -5,4 +5,5 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod channels;
+pub(crate) mod clipped;
 pub(crate) mod planes;

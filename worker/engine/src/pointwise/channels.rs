@@ -1,5 +1,5 @@
 //! The 1×1 convolution with vectors of outputs, for small maps: a few pixels by two vectors of outputs at a time, each input broadcast
-//! from a panel of normalised and rectified pixels. Weights are read once, in their order.
+//! from a panel of clipped pixels; or by four vectors, each input clipped on its way from its plane. Weights are read in their order.
 
 use std::ops::Range;
 
@@ -12,7 +12,10 @@ use crate::place::Place;
 use crate::pointwise::clip::Clips;
 use crate::prefetch::Ahead;
 use crate::rows::{Rows, Window};
-use crate::tile::{load, outer, store, stretches};
+use crate::tile::{load, outer, outer_clipped, store, stretches};
+
+/// Vectors of a wide tile of sums.
+const WIDE: usize = 4;
 
 /// Bytes of the weights that are used at a time: half of a first-level cache.
 const CHUNK_BYTES: usize = 16 << 10;
@@ -36,7 +39,7 @@ pub(crate) struct Unit {
     pub blocks: usize,
     /// Vectors of outputs.
     vectors: usize,
-    /// How many of them go into a tile of sums: 1 or 2.
+    /// How many of them go into a tile of sums: 1, 2 or, for all units of a group, `WIDE`.
     tile: usize,
     /// Where its bias and its weights begin: for each tile of vectors, [1 + inputs][outputs]
     weights: usize,
@@ -50,7 +53,9 @@ impl Pointwise {
             let (clips, folded) = Clips::new(group);
             groups.push(clips);
             let all: Vec<usize> = (0..group.outputs.len()).collect();
-            for rows in all.chunks((2 * lanes).max(BLOCK)) {
+            // Many outputs, of long vectors, are worth clipping inputs for each tile of them.
+            let most = if lanes == 16 && all.len().is_multiple_of(WIDE * lanes) { WIDE } else { 2 };
+            for rows in all.chunks((most * lanes).max(BLOCK)) {
                 let blocks = rows.len().div_ceil(BLOCK);
                 let width = blocks * BLOCK;
                 for (i, &row) in rows.iter().enumerate() {
@@ -59,7 +64,7 @@ impl Pointwise {
                 block += blocks;
                 let inputs = group.inputs.len();
                 let vectors = width / lanes;
-                let tile = if vectors.is_multiple_of(2) { 2 } else { 1 };
+                let tile = if vectors.is_multiple_of(most) { most } else { 1 };
                 units.push(Unit { group: g, blocks, vectors, tile, weights: weights.len() });
                 for first in (0..width).step_by(tile * lanes) {
                     let row = |f: &dyn Fn(usize) -> f32| {
@@ -115,6 +120,20 @@ impl Work<'_> {
         for units in conv.units[units].chunk_by(|a, b| a.group == b.group) {
             let clips = &conv.groups[units[0].group];
             let inputs = clips.inputs.len();
+            if units[0].tile == WIDE {
+                let tiles = pixels.len().div_ceil(X);
+                let mut rows = Rows::new(tiles * X);
+                clips.inputs.iter().for_each(|&input| rows.push(places[input].of(features, 0)));
+                for unit in units {
+                    let block = layout.middle_plane;
+                    let (own, rest) = to.split_at_mut(unit.blocks * block);
+                    to = rest;
+                    let weights = &conv.weights.get()[unit.weights..];
+                    let piece = Piece { rows: &rows, inputs, vectors: unit.vectors, pixels, to: own, block };
+                    piece.clipped::<S, X>(simd, clips, weights);
+                }
+                continue;
+            }
             let tiles = pixels.len().div_ceil(P);
             let panel = panel.room(tiles * inputs * ROW);
             for (k, (&input, &limit)) in clips.inputs.iter().zip(&clips.limits).enumerate() {
@@ -133,7 +152,7 @@ impl Work<'_> {
                 let (own, rest) = to.split_at_mut(unit.blocks * block);
                 to = rest;
                 let weights = &conv.weights.get()[unit.weights..];
-                let piece = Piece { panel: &rows, inputs, vectors: unit.vectors, pixels, to: own, block };
+                let piece = Piece { rows: &rows, inputs, vectors: unit.vectors, pixels, to: own, block };
                 match unit.tile {
                     1 => piece.sums::<S, X, P, ROW, 1>(simd, weights),
                     _ => piece.sums::<S, X, P, ROW, 2>(simd, weights),
@@ -163,8 +182,8 @@ fn fill<S: Simd, const P: usize, const RISING: bool>(
 
 /// The outputs of a unit.
 struct Piece<'a> {
-    /// The pixels of each input in all tiles.
-    panel: &'a Rows<'a>,
+    /// The pixels of each input: in its plane, or in all tiles of the panel.
+    rows: &'a Rows<'a>,
     inputs: usize,
     vectors: usize,
     pixels: &'a [u32],
@@ -173,6 +192,24 @@ struct Piece<'a> {
 }
 
 impl Piece<'_> {
+    /// All pixels, `X` at a time, by `WIDE` vectors of outputs.
+    #[inline(always)]
+    fn clipped<S: Simd, const X: usize>(self, simd: S, clips: &Clips, weights: &[f32]) {
+        let weights = &S::as_simd_f32s(weights).0.as_chunks::<WIDE>().0[..1 + self.inputs];
+        let Some((bias, weights)) = weights.split_first() else { return };
+        for first in (0..self.pixels.len()).step_by(X) {
+            let inputs = self.rows.window(first, X);
+            let mut sums = [*bias; X];
+            outer_clipped::<S, X, WIDE>(simd, &mut sums, inputs, clips.rising, &clips.limits, weights);
+            let floor = simd.splat_f32s(0.0);
+            for (n, block) in self.to.chunks_exact_mut(self.block).take(WIDE).enumerate() {
+                for (sums, &pixel) in sums.iter().zip(&self.pixels[first..]) {
+                    store::<S, 1>(&mut block[pixel as usize * BLOCK..], [simd.max_f32s(sums[n], floor)]);
+                }
+            }
+        }
+    }
+
     /// All pixels, `X` at a time, by `N` vectors of outputs. Inputs are taken as many at a time as
     /// leave their weights in the first-level cache.
     #[inline(always)]
@@ -183,7 +220,7 @@ impl Piece<'_> {
     ) {
         let width = N * S::F32_LANES;
         let (unit, after) = weights.split_at((1 + self.inputs) * self.vectors * S::F32_LANES);
-        let panel = self.panel;
+        let panel = self.rows;
         let tiles = self.pixels.len().div_ceil(P);
         for (number, tile) in unit.chunks_exact((1 + self.inputs) * width).enumerate() {
             let rows = S::as_simd_f32s(tile).0.as_chunks::<N>().0;
