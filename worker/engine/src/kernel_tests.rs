@@ -249,10 +249,14 @@ fn bands_of_rows_make_the_sums_of_whole_maps() {
 
 #[test]
 fn vectors_of_outputs_make_the_sums_of_plain_loops() {
-    for size in [1, 2, 7, 8, 9, 14] {
-        for (groups, inputs, outputs, groups_3x3, outputs_3x3) in
-            [(1, 5, 16, 1, 16), (3, 150, 32, 2, 32), (4, 300, 48, 4, 48), (2, 1, 80, 1, 32)]
-        {
+    for size in [1, 2, 7, 8, 9, 14, 28] {
+        for (groups, inputs, outputs, groups_3x3, outputs_3x3) in [
+            (1, 5, 16, 1, 16),
+            (3, 150, 32, 2, 32),
+            (4, 300, 48, 4, 48),
+            (2, 1, 80, 1, 32),
+            (2, 37, 128, 2, 16),
+        ] {
             let shape = Shape { size, channels: 311, groups, inputs, outputs, groups_3x3, outputs_3x3 };
             hold(shape, Along::Channels, 1);
         }
