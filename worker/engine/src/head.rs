@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use crate::buffer::Buffer;
+use crate::buffer::Weights;
 use crate::layout::Layout;
 use crate::network::{Classifier, Norm};
 use crate::place::Place;
@@ -21,7 +21,7 @@ pub(crate) struct Head {
     /// Classes of a tile.
     width: usize,
     /// Pieces of the classifier's work: its bias, then its weights; [1 + inputs][width]
-    tiles: Vec<Buffer>,
+    tiles: Vec<Weights>,
 }
 
 impl Head {
@@ -37,13 +37,18 @@ impl Head {
                     floats[(1 + input) * width + c] = classifier.weights[class * inputs + input];
                 }
             }
-            Buffer::from(floats.as_slice())
+            Weights::from(floats.as_slice())
         };
         Head {
             inputs: classifier.inputs.iter().map(|&c| (c, [last.scale[c], last.shift[c]])).collect(),
             width,
             tiles: classes.chunks(width).map(tile).collect(),
         }
+    }
+
+    /// All weights.
+    pub fn weights(&mut self) -> impl Iterator<Item = &mut Weights> {
+        self.tiles.iter_mut()
     }
 
     /// Means that there are.

@@ -1,5 +1,6 @@
 //! A network's weights in the order in which the inner loops of a CPU read them.
 
+use crate::buffer::Weights;
 use crate::head::Head;
 use crate::instructions::Registers;
 use crate::layout::{Along, Layout};
@@ -43,14 +44,17 @@ pub(crate) enum Layer {
 
 impl Packed {
     pub fn new(network: &Network, registers: Registers) -> Packed {
-        Packed {
+        let mut packed = Packed {
             registers,
             stem: Stem::new(&network.stem, network.size, registers.lanes),
             blocks: network.blocks.iter().map(|block| Block::new(block, registers)).collect(),
             head: Head::new(&network.last, &network.classifier, registers.lanes),
             size: network.size,
             classes: network.classes(),
-        }
+        };
+        let layers = packed.blocks.iter_mut().flat_map(|block| &mut block.layers);
+        Weights::gather(layers.flat_map(Layer::many_weights).chain(packed.head.weights()).collect());
+        packed
     }
 
     /// Floats of an image.
@@ -74,6 +78,14 @@ impl Block {
 }
 
 impl Layer {
+    /// Those of small maps, of which there are many.
+    fn many_weights(&mut self) -> Vec<&mut Weights> {
+        match self {
+            Layer::Planes(..) => Vec::new(),
+            Layer::Channels(pointwise, spatial) => vec![pointwise.weights(), spatial.weights()],
+        }
+    }
+
     pub fn new(layer: &network::Layer, size: usize, along: Along, registers: Registers) -> Layer {
         if along != Along::Channels {
             let spatial = spatial::planes::Spatial::new(&layer.spatial, along, registers.many);

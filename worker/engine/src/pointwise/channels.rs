@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Weights};
 use crate::layout::{BLOCK, Layout};
 use crate::network;
 use crate::place::Place;
@@ -28,7 +28,7 @@ pub(crate) struct Pointwise {
     pub units: Vec<Unit>,
     /// Of all channels that it gives: the block of the middle, and the place in it.
     pub order: Vec<(usize, usize)>,
-    weights: Buffer,
+    weights: Weights,
 }
 
 /// Some outputs of a group.
@@ -77,7 +77,14 @@ impl Pointwise {
                 }
             }
         }
-        Pointwise { groups, units, order, weights: Buffer::from(weights.as_slice()) }
+        Pointwise { groups, units, order, weights: Weights::from(weights.as_slice()) }
+    }
+}
+
+impl Pointwise {
+    /// All weights.
+    pub fn weights(&mut self) -> &mut Weights {
+        &mut self.weights
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Weights};
 use crate::instructions::Registers;
 use crate::layout::{BLOCK, Layout};
 use crate::network;
@@ -30,7 +30,7 @@ pub(crate) struct Spatial {
     channels: Vec<usize>,
     /// The pieces of its work.
     pub units: Vec<Unit>,
-    weights: Buffer,
+    weights: Weights,
 }
 
 /// Some outputs of a group.
@@ -92,7 +92,14 @@ impl Spatial {
             }
             channels.extend(own);
         }
-        Spatial { inputs, channels, units, weights: Buffer::from(weights.as_slice()) }
+        Spatial { inputs, channels, units, weights: Weights::from(weights.as_slice()) }
+    }
+}
+
+impl Spatial {
+    /// All weights.
+    pub fn weights(&mut self) -> &mut Weights {
+        &mut self.weights
     }
 }
 
