@@ -81,15 +81,18 @@ pub(crate) fn outer<S: Simd, const X: usize, const N: usize, const STRIDE: usize
     if assembly::channels::outer::<S, X, N, STRIDE>(sums, inputs, weights) {
         return;
     }
+    // Its own, so that no sum is written before all is added.
+    let mut own = *sums;
     for (k, weights) in weights[..inputs.count()].iter().enumerate() {
         let pixels = inputs.row(k, (X - 1) * STRIDE + 1);
         for x in 0..X {
             let pixel = simd.splat_f32s(pixels[x * STRIDE]);
             for n in 0..N {
-                sums[x][n] = simd.mul_add_e_f32s(pixel, weights[n], sums[x][n]);
+                own[x][n] = simd.mul_add_e_f32s(pixel, weights[n], own[x][n]);
             }
         }
     }
+    *sums = own;
 }
 
 /// Adds Σ over inputs of weights[input][vector] · clipped input[pixel], for `X` pixels by `N` vectors; `limits`: one for each input, of
