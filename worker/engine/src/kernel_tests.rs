@@ -303,7 +303,7 @@ fn the_first_convolution_makes_the_sums_of_plain_loops() {
 
 #[test]
 fn halving_takes_the_means_of_squares_and_leaves_out_an_odd_edge() {
-    for size in [2, 5, 14, 33] {
+    for size in [2, 5, 8, 14, 33, 56] {
         for vectors in vectors() {
             let lanes = vectors.registers().lanes;
             let from = Layout::new(Along::Plane, size, 1, lanes, 1);
