@@ -184,7 +184,8 @@ cnx_error cnx_graph_pool(uint64_t out[2]) {
 cnx_error cnx_graph_begin(const uint64_t pool[2], void **out) {
     return guarded([&] {
         auto graph = std::make_unique<Graph>();
-        graph->capture_begin({pool[0], pool[1]});
+        // Another thread may copy a checkpoint to the host meanwhile.
+        graph->capture_begin({pool[0], pool[1]}, cudaStreamCaptureModeThreadLocal);
         *out = graph.release();
     });
 }

@@ -1,6 +1,6 @@
 //! A real attempt, killed without warning in the middle of an epoch.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -26,7 +26,7 @@ fn in_folder(here: Device, folder: &Path) -> Result<Verdict> {
     for folder in [&whole, &cut] {
         fs::create_dir_all(folder).map_err(|error| Failure::file("make", folder, &error))?;
     }
-    wait(start(here, &whole)?)?;
+    wait(start(here, &whole)?, &whole)?;
     let mut kills = 0;
     for _ in 0..3 {
         let seen = checkpoints(&cut).len();
@@ -40,7 +40,7 @@ fn in_folder(here: Device, folder: &Path) -> Result<Verdict> {
         kills += u32::from(child.kill().is_ok());
         let _ = child.wait();
     }
-    wait(start(here, &cut)?)?;
+    wait(start(here, &cut)?, &cut)?;
     let [whole, cut] = [whole, cut].map(|folder| {
         let path = folder.join("experiments/1/final-a1.safetensors");
         fs::read(&path).map_err(|error| Failure::file("read", &path, &error))
@@ -59,25 +59,33 @@ fn start(here: Device, folder: &Path) -> Result<Child> {
     let spec_file = folder.join("spec.json");
     fs::write(&spec_file, spec.to_json()).map_err(|error| Failure::file("write", &spec_file, &error))?;
     let worker = worker()?;
+    let errors = folder.join(ERRORS);
+    let errors = File::create(&errors).map_err(|error| Failure::file("make", &errors, &error))?;
     Command::new(&worker)
         .args(["run", "--threads", "1", "--checkpoint-every", "0s", "--device", &device, "--spec"])
         .arg(&spec_file)
         .arg("--out")
         .arg(folder)
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(errors)
         .spawn()
         .map_err(|error| Failure::file("start", &worker, &error))
 }
 
-fn wait(mut child: Child) -> Result<()> {
+/// Waits for a worker that works in a folder; one that fails says last why.
+fn wait(mut child: Child, folder: &Path) -> Result<()> {
     let status = child.wait().map_err(|error| Failure::internal(error.to_string()))?;
     if status.success() {
-        Ok(())
-    } else {
-        Err(Failure::internal(format!("cnx-worker run ended with {status}")))
+        return Ok(());
     }
+    let said = fs::read_to_string(folder.join(ERRORS)).unwrap_or_default();
+    let last: Vec<&str> = said.lines().rev().take(3).collect();
+    let last = last.into_iter().rev().collect::<Vec<_>>().join(" / ");
+    Err(Failure::internal(format!("cnx-worker run ended with {status}: {last}")))
 }
+
+/// What a worker says, in its folder.
+const ERRORS: &str = "stderr";
 
 /// Beside the examples' folder, or beside this program.
 fn worker() -> Result<PathBuf> {

@@ -57,8 +57,11 @@ impl Graphs {
                 self.graphs.insert(kind, Some(graph));
             }
             None => {
-                // Condensing is over for good: those of before are not needed again.
-                self.graphs.retain(|other, _| other.lasso == kind.lasso);
+                // Condensing is over for good: those of before are not needed again, nor is their memory.
+                if self.graphs.keys().any(|other| other.lasso != kind.lasso) {
+                    self.graphs.clear();
+                    self.pool = Pool::new()?;
+                }
                 compute()?;
                 self.graphs.insert(kind, None);
             }

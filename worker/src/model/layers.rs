@@ -4,6 +4,7 @@ use cnx_proto::architecture::{Layer, Op};
 use tch::Tensor;
 
 use super::dropout::Dropout;
+use super::groups::Groups;
 use super::learned_group_conv::LearnedGroupConv;
 use super::state::{State, Tensors};
 use super::weight::Weight;
@@ -45,7 +46,7 @@ pub(super) enum Module {
         bias: Option<Tensor>,
         stride: i64,
         padding: i64,
-        groups: i64,
+        groups: Groups,
     },
     LearnedGroupConv(LearnedGroupConv),
     BatchNorm(BatchNorm),
@@ -71,7 +72,7 @@ impl Module {
                 bias: if bias { Some(tensors.take("bias")?) } else { None },
                 stride: i64::from(stride),
                 padding: i64::from(kernel / 2),
-                groups: i64::from(groups),
+                groups: Groups::new(groups, kernel, state)?,
             },
             Op::LearnedGroupConv { groups, condense_factor } => {
                 Module::LearnedGroupConv(LearnedGroupConv::new(layer, groups, condense_factor, tensors)?)
@@ -112,8 +113,8 @@ impl Module {
         };
         Ok(match self {
             Module::Conv { weight, bias, stride, padding, groups } => {
-                let weight = weight.entering(mode)?;
-                x.f_conv2d(&weight, bias.as_ref(), [*stride; 2], [*padding; 2], [1, 1], *groups)?
+                let (weight, groups) = groups.computed(weight.entering(mode)?)?;
+                x.f_conv2d(&weight, bias.as_ref(), [*stride; 2], [*padding; 2], [1, 1], groups)?
             }
             Module::LearnedGroupConv(conv) => conv.forward(x, mode)?,
             Module::BatchNorm(norm) => norm.forward(x, mode)?,

@@ -5,6 +5,7 @@
 
 mod convert;
 mod dropout;
+mod groups;
 mod layers;
 mod learned_group_conv;
 pub mod state;
