@@ -184,7 +184,7 @@ cnx_error cnx_graph_pool(uint64_t out[2]) {
 cnx_error cnx_graph_begin(const uint64_t pool[2], void **out) {
     return guarded([&] {
         auto graph = std::make_unique<Graph>();
-        // Another thread may copy a checkpoint to the host meanwhile.
+        // What other threads of the process ask of the GPU meanwhile is their own affair.
         graph->capture_begin({pool[0], pool[1]}, cudaStreamCaptureModeThreadLocal);
         *out = graph.release();
     });
