@@ -84,7 +84,8 @@ def roof(device):
 
 
 def main():
-    way, stages, growth, batch, steps, threads, device, size = (sys.argv[1:] + ["cpu", "32"][len(sys.argv) - 7 :])[:8]
+    way, stages, growth, batch, steps, threads, *where = sys.argv[1:]
+    device, size = where + ["cpu", "32"][len(where) :]
     if way == "roof":
         return roof(device)
     stages, growth = ([int(n) for n in text.split("-")] for text in (stages, growth))

@@ -42,8 +42,12 @@ fn main() -> Result<()> {
         ("in bfloat16 it trains", |here| trains(here, |spec| spec.train.precision = Precision::Bfloat16)),
         ("with channels_last it trains", |here| trains(here, |spec| spec.train.channels_last = true)),
     ];
+    let chosen: Vec<_> = checks.into_iter().filter(|(name, _)| name.contains(&only)).collect();
+    if chosen.is_empty() {
+        return Err(Failure::bad_spec(format!("no check's name holds {only:?}; without it all run")));
+    }
     let mut failed = 0;
-    for (name, check) in checks.into_iter().filter(|(name, _)| name.contains(&only)) {
+    for (name, check) in chosen {
         let (passed, measured) = check(here).unwrap_or_else(|failure| (false, failure.message));
         println!("{} {name}: {measured}", if passed { "ok    " } else { "FAILED" });
         failed += u32::from(!passed);
