@@ -111,8 +111,8 @@ fn hold(shape: Shape, along: Along, threads: usize) {
     let (largest_middle, largest_output) = (largest(&expected_middle), largest(&expected));
     for vectors in vectors() {
         let registers = vectors.registers();
-        if along == Along::Rows && size < registers.lanes || along == Along::Channels && registers.lanes == 1
-        {
+        let blocks = matches!(along, Along::Channels | Along::Squares);
+        if along == Along::Rows && size < registers.lanes || blocks && registers.lanes == 1 {
             continue;
         }
         // Many threads have small bands.
@@ -128,7 +128,9 @@ fn hold(shape: Shape, along: Along, threads: usize) {
         let mut to = vec![f32::NAN; layer.spatial.outputs * layout.plane];
         let mut panel = Buffer::default();
         let at_pixel = |place: Place, y: usize, x: usize| match along {
-            Along::Channels => place.offset as usize + ((y + 1) * layout.middle_stride + x + 1) * BLOCK,
+            Along::Channels | Along::Squares => {
+                place.offset as usize + ((y + 1) * layout.middle_stride + x + 1) * BLOCK
+            }
             _ => place.offset as usize + layout.lead + (y + 1) * layout.middle_stride + 1 + x,
         };
         let check_middle = |middle: &[f32], places: &[Place], rows: std::ops::Range<usize>| {
@@ -182,7 +184,7 @@ fn hold(shape: Shape, along: Along, threads: usize) {
                     });
                 }
             }
-            packed::Layer::Channels(conv, conv_3x3) => {
+            packed::Layer::Channels(conv, _) | packed::Layer::Squares(conv, _) => {
                 let place = |&(block, at): &(usize, usize)| Place::new(0, block * layout.middle_plane + at);
                 let middle_places: Vec<Place> = conv.order.iter().map(place).collect();
                 let blocks: usize = conv.units.iter().map(|unit| unit.blocks).sum();
@@ -198,15 +200,35 @@ fn hold(shape: Shape, along: Along, threads: usize) {
                     panel: &mut panel,
                 });
                 check_middle(&middle, &middle_places, 0..size);
-                vectors.run(spatial::channels::Work {
-                    conv: conv_3x3,
-                    units: 0..conv_3x3.units.len(),
-                    middle: &[&middle],
-                    places: &middle_places,
-                    layout: &layout,
-                    to: &mut to,
-                    scratch: &mut panel,
-                });
+                let (middle, layout, places) = (&[&middle[..]], &layout, &middle_places[..]);
+                let (to, scratch) = (&mut to[..], &mut panel);
+                match &packed {
+                    packed::Layer::Channels(_, conv) => {
+                        let units = 0..conv.units.len();
+                        vectors.run(spatial::channels::Work {
+                            conv,
+                            units,
+                            middle,
+                            places,
+                            layout,
+                            to,
+                            scratch,
+                        });
+                    }
+                    packed::Layer::Squares(_, conv) => {
+                        let units = 0..conv.units.len();
+                        vectors.run(spatial::squares::Work {
+                            conv,
+                            units,
+                            middle,
+                            places,
+                            layout,
+                            to,
+                            scratch,
+                        });
+                    }
+                    packed::Layer::Planes(..) => {}
+                }
             }
         }
         for (output, plane) in to.chunks_exact(layout.plane).enumerate() {
@@ -229,7 +251,7 @@ fn vectors_along_planes_and_rows_make_the_sums_of_plain_loops() {
         for (outputs, inputs, groups, outputs_3x3) in shapes {
             let shape =
                 Shape { size, channels: 23, groups, inputs, outputs, groups_3x3: groups, outputs_3x3 };
-            for along in [Along::Plane, Along::Rows] {
+            for along in [Along::Plane, Along::Rows, Along::Pairs] {
                 hold(shape, along, 1);
             }
         }
@@ -240,7 +262,7 @@ fn vectors_along_planes_and_rows_make_the_sums_of_plain_loops() {
 fn bands_of_rows_make_the_sums_of_whole_maps() {
     let shape =
         Shape { size: 57, channels: 9, groups: 2, inputs: 3, outputs: 40, groups_3x3: 2, outputs_3x3: 2 };
-    for along in [Along::Plane, Along::Rows] {
+    for along in [Along::Plane, Along::Rows, Along::Pairs] {
         let registers = Vectors::Portable.registers();
         assert!(Layout::new(along, 57, 640, registers.lanes, 1).bands().count() > 2);
         hold(shape, along, 1);
@@ -258,7 +280,9 @@ fn vectors_of_outputs_make_the_sums_of_plain_loops() {
             (2, 37, 128, 2, 16),
         ] {
             let shape = Shape { size, channels: 311, groups, inputs, outputs, groups_3x3, outputs_3x3 };
-            hold(shape, Along::Channels, 1);
+            for along in [Along::Channels, Along::Squares] {
+                hold(shape, along, 1);
+            }
         }
     }
 }

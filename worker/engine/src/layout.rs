@@ -17,8 +17,12 @@ pub(crate) enum Along {
     Plane,
     /// Likewise, but the 3×3 goes along rows: for groups of few outputs, each row that is loaded serves three.
     Rows,
+    /// Along rows, and the 3×3 makes two of them at a time: for groups of more outputs, where registers are many.
+    Pairs,
     /// Outputs: for small maps, whose middle lies in blocks of channels.
     Channels,
+    /// Likewise, but the 3×3 makes squares of 2×2 pixels: for maps that are large enough for its many weights.
+    Squares,
 }
 
 /// Channels of a block of such a middle: those of a pixel lie side by side.
@@ -29,6 +33,12 @@ const LINE: usize = 16;
 
 /// Largest map that vectors of outputs are used for, in pixels.
 const SMALL: usize = 16;
+
+/// Largest map whose 3×3 is not made in squares: what their weights save in products they would cost to bring.
+const SMALLER: usize = 8;
+
+/// Outputs of a group for which squares pay: what is made of its inputs costs as much as some.
+const MANY: usize = 16;
 
 /// The layout of a block's maps.
 #[derive(Debug, Clone, Copy)]
@@ -71,32 +81,43 @@ fn spread(floats: usize) -> usize {
 impl Layout {
     /// What vectors go along best in a block.
     pub fn along(block: &network::Block, registers: Registers) -> Along {
+        let outputs = |layer: &network::Layer| layer.spatial.outputs / layer.spatial.groups;
+        let fewest = block.layers.iter().map(outputs).min().unwrap_or(0);
         let fits = |layer: &network::Layer| {
-            let outputs = layer.spatial.outputs / layer.spatial.groups;
             let middle = layer.pointwise.groups.iter().all(|group| group.outputs.len().is_multiple_of(BLOCK));
-            middle && outputs.is_multiple_of(registers.lanes)
+            middle && outputs(layer).is_multiple_of(registers.lanes)
         };
         let vectors = (4..=BLOCK).contains(&registers.lanes);
         if vectors && block.size <= SMALL && block.layers.iter().all(fits) {
-            return Along::Channels;
+            let squares = block.size > SMALLER && fewest >= MANY;
+            return if squares { Along::Squares } else { Along::Channels };
         }
-        let few = block.layers.iter().any(|layer| layer.spatial.outputs / layer.spatial.groups <= 2);
+        // Vectors that are multiplied for an output of an input.
+        let pairs = 12 * block.size.div_ceil(2) * block.size.div_ceil(registers.lanes);
+        let flat = 9 * (block.size * (block.size + 1)).div_ceil(registers.lanes);
+        if registers.many && fewest >= 2 && pairs < flat {
+            return Along::Pairs;
+        }
         let wide = registers.lanes > 1 && block.size >= registers.lanes;
-        if few && wide { Along::Rows } else { Along::Plane }
+        if fewest <= 2 && wide { Along::Rows } else { Along::Plane }
     }
 
     /// For maps of `size`² pixels, whose middle of so many channels is shared by some threads.
     pub fn new(along: Along, size: usize, middle: usize, lanes: usize, threads: usize) -> Layout {
         let (stride, middle_stride) = match along {
-            Along::Rows | Along::Plane => (size + 1, size + 1),
+            Along::Plane | Along::Rows | Along::Pairs => (size + 1, size + 1),
             Along::Channels => (size, size + 2),
+            Along::Squares => (size, size.next_multiple_of(2) + 2),
         };
         let bytes = 4 * middle * middle_stride * size;
         let bands = match along {
-            Along::Channels => 1,
+            Along::Channels | Along::Squares => 1,
             _ => bytes.div_ceil(BAND_BYTES * threads).clamp(1, size),
         };
-        let band = size.div_ceil(bands);
+        let band = match along {
+            Along::Pairs if bands > 1 => size.div_ceil(bands).next_multiple_of(2),
+            _ => size.div_ceil(bands),
+        };
         // Two rows are carried from band to band; a single band has but one before what is made.
         let before = if bands == 1 { 1 } else { 2 } * middle_stride + 1;
         let lead = before.next_multiple_of(LINE) - before;
@@ -111,7 +132,13 @@ impl Layout {
             middle_plane: match along {
                 // The last row may be read as if it were longer.
                 Along::Channels => ((size + 2) * middle_stride + BLOCK) * BLOCK,
-                _ => spread(lead + ((band + 2) * middle_stride + 2).next_multiple_of(lanes) + 2 * lanes),
+                // A slice of the last pixel may be read as if it were a block.
+                Along::Squares => (middle_stride * middle_stride + 1) * BLOCK,
+                _ => {
+                    // Half a pair of rows is made as if it were a whole one.
+                    let rows = if along == Along::Pairs { band.next_multiple_of(2) } else { band } + 2;
+                    spread(lead + (rows * middle_stride + 2).next_multiple_of(lanes) + 2 * lanes)
+                }
             },
             band,
         }

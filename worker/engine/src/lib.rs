@@ -23,6 +23,7 @@
 //!   that spins (`barrier.rs`, `pass.rs`, `team.rs`).
 //! - A block's maps decide what vectors go along (`layout.rs`): rows of pixels, whole planes, or outputs. `pointwise/` has the 1×1
 //!   kernels, `spatial/` the 3×3, `stem.rs`, `pool.rs` and `head.rs` what is before, between and after.
+//! - Where it pays, the 3×3 makes two outputs of four products instead of six (`spatial/winograd.rs`).
 //!
 //! All kernels are loops over two tiles of sums (`tile.rs`), which read rows that were checked once (`rows.rs`); where a CPU has but 16
 //! registers, the tiles are in assembly (`assembly/`). These two, and `prefetch.rs`, are all the unsafe code that there is.

@@ -40,6 +40,8 @@ pub(crate) enum Layer {
     Planes(Pointwise, spatial::planes::Spatial),
     /// With vectors of outputs.
     Channels(pointwise::channels::Pointwise, spatial::channels::Spatial),
+    /// Likewise, in squares of pixels.
+    Squares(pointwise::channels::Pointwise, spatial::squares::Spatial),
 }
 
 impl Packed {
@@ -83,16 +85,27 @@ impl Layer {
         match self {
             Layer::Planes(..) => Vec::new(),
             Layer::Channels(pointwise, spatial) => vec![pointwise.weights(), spatial.weights()],
+            Layer::Squares(pointwise, spatial) => vec![pointwise.weights(), spatial.weights()],
         }
     }
 
     pub fn new(layer: &network::Layer, size: usize, along: Along, registers: Registers) -> Layer {
-        if along != Along::Channels {
-            let spatial = spatial::planes::Spatial::new(&layer.spatial, along, registers.many);
-            return Layer::Planes(Pointwise::new(&layer.pointwise), spatial);
+        let (conv, conv_3x3) = (&layer.pointwise, &layer.spatial);
+        match along {
+            Along::Plane | Along::Rows | Along::Pairs => Layer::Planes(
+                Pointwise::new(conv),
+                spatial::planes::Spatial::new(conv_3x3, along, registers.many),
+            ),
+            Along::Channels => {
+                let pointwise = pointwise::channels::Pointwise::new(conv, registers.lanes);
+                let spatial = spatial::channels::Spatial::new(conv_3x3, &pointwise.order, size, registers);
+                Layer::Channels(pointwise, spatial)
+            }
+            Along::Squares => {
+                let pointwise = pointwise::channels::Pointwise::new(conv, registers.lanes);
+                let spatial = spatial::squares::Spatial::new(conv_3x3, &pointwise.order, registers.lanes);
+                Layer::Squares(pointwise, spatial)
+            }
         }
-        let pointwise = pointwise::channels::Pointwise::new(&layer.pointwise, registers.lanes);
-        let spatial = spatial::channels::Spatial::new(&layer.spatial, &pointwise.order, size, registers);
-        Layer::Channels(pointwise, spatial)
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// A plane.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     /// Whose buffer it lies in.
     pub part: u32,

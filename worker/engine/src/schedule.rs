@@ -94,6 +94,10 @@ impl Block {
                     Planes::blocks(pointwise, threads, layout.middle_plane),
                     spatial.units.iter().map(|unit| unit.outputs).collect(),
                 ),
+                packed::Layer::Squares(pointwise, spatial) => (
+                    Planes::blocks(pointwise, threads, layout.middle_plane),
+                    spatial.units.iter().map(|unit| unit.outputs).collect(),
+                ),
             };
             for (most, count) in middle.iter_mut().zip(&made.counts) {
                 *most = count.saturating_mul(layout.middle_plane).max(*most);
@@ -110,7 +114,8 @@ impl Block {
             layers.push(Layer { middle: made, units, to });
         }
         let transition = block.transition.as_ref().map(|conv| Planes::new(conv, threads, layout.plane));
-        let pixels = if layout.along == Along::Channels { layout.pixels() } else { Vec::new() };
+        let blocks = matches!(layout.along, Along::Channels | Along::Squares);
+        let pixels = if blocks { layout.pixels() } else { Vec::new() };
         let features = planes.iter().map(|planes| planes * layout.plane).collect();
         Block { layout, pixels, places, entering, features, middle, layers, transition }
     }

@@ -1,4 +1,4 @@
-//! The 3×3 convolution with vectors of pixels, directly on the middle's planes.
+//! The 3×3 convolution with vectors of pixels, on the middle's planes: directly, or two rows at a time (`pairs.rs`).
 
 use std::ops::Range;
 
@@ -9,6 +9,7 @@ use crate::layout::{Along, Layout};
 use crate::network;
 use crate::place::Place;
 use crate::rows::Rows;
+use crate::spatial::pairs::{self, Pairs};
 use crate::tile::{add, clip, load, store, stretches};
 
 /// Taps of a kernel.
@@ -29,7 +30,8 @@ pub(crate) struct Unit {
     group: usize,
     /// How many: 1, 2, 4 or 8.
     pub outputs: usize,
-    /// [inputs][taps][outputs], or where rows are reused, [columns of taps][inputs][rows of taps][outputs].
+    /// [inputs][taps][outputs]; or where rows are reused, [columns of taps][inputs][rows of taps][outputs]; or for pairs of rows,
+    /// [inputs][columns of taps][parts][outputs].
     weights: Buffer,
 }
 
@@ -42,21 +44,21 @@ impl Spatial {
             while first < outputs {
                 let height = match outputs - first {
                     8.. if many_registers && along == Along::Plane => 8,
-                    4.. if along == Along::Plane => 4,
+                    4.. if along != Along::Rows => 4,
                     2.. => 2,
                     _ => 1,
                 };
-                let mut weights = Vec::new();
-                let mut push = |input: usize, tap: usize| {
-                    let row = |o: usize| ((group * outputs + first + o) * inputs + input) * TAPS + tap;
-                    weights.extend((0..height).map(|o| conv.weights[row(o)]));
+                let taps = |input: usize, o: usize| {
+                    &conv.weights[((group * outputs + first + o) * inputs + input) * TAPS..][..TAPS]
                 };
-                for i in 0..inputs * TAPS {
-                    match along {
-                        Along::Rows => push(i / 3 % inputs, i % 3 * 3 + i / 3 / inputs),
-                        _ => push(i / TAPS, i % TAPS),
-                    }
-                }
+                let tap = |input: usize, tap: usize| (0..height).map(move |o| taps(input, o)[tap]);
+                let weights: Vec<f32> = match along {
+                    Along::Pairs => pairs::weights(inputs, height, taps),
+                    Along::Rows => (0..3 * inputs * 3)
+                        .flat_map(|i| tap(i / 3 % inputs, i % 3 * 3 + i / 3 / inputs))
+                        .collect(),
+                    _ => (0..inputs * TAPS).flat_map(|i| tap(i / TAPS, i % TAPS)).collect(),
+                };
                 units.push(Unit { group, outputs: height, weights: Buffer::from(weights.as_slice()) });
                 first += height;
             }
@@ -98,20 +100,23 @@ impl WithSimd for Work<'_> {
             if layout.along == Along::Plane {
                 layout.see(&planes, &mut seen);
             }
-            let tile =
-                Tile { planes: &planes, seen: &seen, weights: unit.weights.get(), layout, rows: &rows };
-            let many = S::REGISTER_COUNT >= 32;
-            match (layout.along, unit.outputs, many) {
+            let weights = unit.weights.get();
+            let pairs = Pairs { planes: &planes, weights, layout, rows: &rows };
+            let tile = Tile { planes: &planes, seen: &seen, weights, layout, rows: &rows };
+            match (layout.along, unit.outputs, S::REGISTER_COUNT >= 32) {
+                (Along::Pairs, 4, _) => pairs.convolve::<S, 4, 1>(simd, own),
+                (Along::Pairs, 2, _) => pairs.convolve::<S, 2, 2>(simd, own),
+                (Along::Pairs, ..) => pairs.convolve::<S, 1, 3>(simd, own),
                 (Along::Rows, 1, true) => tile.rows::<S, 1, 14>(simd, own),
                 (Along::Rows, 1, false) => tile.rows::<S, 1, 8>(simd, own),
                 (Along::Rows, _, true) => tile.rows::<S, 2, 8>(simd, own),
                 (Along::Rows, _, false) => tile.rows::<S, 2, 4>(simd, own),
-                (Along::Plane, 8, _) => tile.plane::<S, 8, 3>(simd, own),
-                (Along::Plane, 4, true) => tile.plane::<S, 4, 6>(simd, own),
-                (Along::Plane, 4, false) => tile.plane::<S, 4, 3>(simd, own),
-                (Along::Plane, 2, true) => tile.plane::<S, 2, 8>(simd, own),
-                (Along::Plane, 2, false) => tile.plane::<S, 2, 5>(simd, own),
-                (Along::Plane | Along::Channels, ..) => tile.plane::<S, 1, 8>(simd, own),
+                (_, 8, _) => tile.plane::<S, 8, 3>(simd, own),
+                (_, 4, true) => tile.plane::<S, 4, 6>(simd, own),
+                (_, 4, false) => tile.plane::<S, 4, 3>(simd, own),
+                (_, 2, true) => tile.plane::<S, 2, 8>(simd, own),
+                (_, 2, false) => tile.plane::<S, 2, 5>(simd, own),
+                _ => tile.plane::<S, 1, 8>(simd, own),
             }
         }
     }
