@@ -131,7 +131,7 @@ fn hold(shape: Shape, along: Along, threads: usize) {
             Along::Channels | Along::Squares => {
                 place.offset as usize + ((y + 1) * layout.middle_stride + x + 1) * BLOCK
             }
-            _ => place.offset as usize + layout.lead + (y + 1) * layout.middle_stride + 1 + x,
+            _ => place.offset as usize + layout.lead + (y + 1) * layout.middle_stride + layout.margin + x,
         };
         let check_middle = |middle: &[f32], places: &[Place], rows: std::ops::Range<usize>| {
             for (channel, &place) in places.iter().enumerate() {

@@ -17,7 +17,7 @@ pub(crate) enum Along {
     Plane,
     /// Likewise, but the 3×3 goes along rows: for groups of few outputs, each row that is loaded serves three.
     Rows,
-    /// Along rows, and the 3×3 makes two of them at a time: for groups of more outputs, where registers are many.
+    /// Along rows with nothing between them, and the 3×3 makes two at a time: for groups of more outputs, where registers are many.
     Pairs,
     /// Outputs: for small maps, whose middle lies in blocks of channels.
     Channels,
@@ -52,8 +52,10 @@ pub(crate) struct Layout {
     pub stride: usize,
     /// Floats from plane to plane of the features.
     pub plane: usize,
-    /// Floats from row to row of the middle, one of them a zero before the row.
+    /// Floats from row to row of the middle.
     pub middle_stride: usize,
+    /// Zeros of them, the first one before the row.
+    pub margin: usize,
     /// Where the row above a band begins in a plane of the middle: so that most of what is written there begins on a cache line.
     pub lead: usize,
     /// Floats from plane to plane of the middle, or from block to block.
@@ -105,10 +107,12 @@ impl Layout {
     /// For maps of `size`² pixels, whose middle of so many channels is shared by some threads.
     pub fn new(along: Along, size: usize, middle: usize, lanes: usize, threads: usize) -> Layout {
         let (stride, middle_stride) = match along {
-            Along::Plane | Along::Rows | Along::Pairs => (size + 1, size + 1),
+            Along::Plane | Along::Rows => (size + 1, size + 1),
+            Along::Pairs => (size, size),
             Along::Channels => (size, size + 2),
             Along::Squares => (size, size.next_multiple_of(2) + 2),
         };
+        let margin = middle_stride - size;
         let bytes = 4 * middle * middle_stride * size;
         let bands = match along {
             Along::Channels | Along::Squares => 1,
@@ -119,8 +123,9 @@ impl Layout {
             _ => size.div_ceil(bands),
         };
         // Two rows are carried from band to band; a single band has but one before what is made.
-        let before = if bands == 1 { 1 } else { 2 } * middle_stride + 1;
-        let lead = before.next_multiple_of(LINE) - before;
+        let before = if bands == 1 { 1 } else { 2 } * middle_stride + margin;
+        // Where no zero is left of a row, a float is read there nevertheless.
+        let lead = (before + 1 - margin.min(1)).next_multiple_of(LINE) - before;
         Layout {
             along,
             size,
@@ -128,6 +133,7 @@ impl Layout {
             stride,
             plane: spread((size * stride).next_multiple_of(lanes) + lanes),
             middle_stride,
+            margin,
             lead,
             middle_plane: match along {
                 // The last row may be read as if it were longer.
@@ -153,7 +159,7 @@ impl Layout {
     /// From some rows of the features to the middle, where the first of them becomes row `to`, counted from the zeros above.
     pub fn middle_run(&self, rows: &std::ops::Range<usize>, to: usize) -> Run {
         let vectors = (rows.len() * self.stride).div_ceil(self.lanes);
-        Run { vectors, from: rows.start * self.stride, to: self.lead + to * self.middle_stride + 1 }
+        Run { vectors, from: rows.start * self.stride, to: self.lead + to * self.middle_stride + self.margin }
     }
 
     /// A plane of features as a whole.
@@ -192,11 +198,16 @@ impl Layout {
     pub fn pad(&self, plane: &mut [f32], first: usize, rows: usize, last: bool) {
         let stride = self.middle_stride;
         let plane = &mut plane[self.lead + first * stride..];
-        for row in plane.chunks_exact_mut(stride).take(rows) {
-            row[0] = 0.0;
-        }
-        let after = &mut plane[rows * stride..];
-        after[0] = 0.0;
+        let after = if self.margin > 0 {
+            for row in plane.chunks_exact_mut(stride).take(rows) {
+                row[0] = 0.0;
+            }
+            let after = &mut plane[rows * stride..];
+            after[0] = 0.0;
+            after
+        } else {
+            &mut plane[rows * stride..]
+        };
         if last {
             after[..stride + self.lanes].fill(0.0);
         }

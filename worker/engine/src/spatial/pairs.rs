@@ -37,16 +37,13 @@ pub(super) struct Pairs<'a> {
 }
 
 impl Pairs<'_> {
-    /// `R` pairs of rows at a time, a vector wide.
+    /// `R` pairs of rows at a time, at most 3, a vector wide.
     #[inline(always)]
     pub fn convolve<S: Simd, const O: usize, const R: usize>(&self, simd: S, to: &mut [f32]) {
         for (pair, pairs) in stretches(self.rows.len().div_ceil(2), R) {
             match pairs {
                 1 if R > 1 => self.columns::<S, O, 1>(simd, to, pair),
                 2 if R > 2 => self.columns::<S, O, 2>(simd, to, pair),
-                3 if R > 3 => self.columns::<S, O, 3>(simd, to, pair),
-                4 if R > 4 => self.columns::<S, O, 4>(simd, to, pair),
-                5 if R > 5 => self.columns::<S, O, 5>(simd, to, pair),
                 _ => self.columns::<S, O, R>(simd, to, pair),
             }
         }
@@ -80,19 +77,26 @@ impl Pairs<'_> {
         pair: usize,
         column: usize,
     ) -> [[[S::f32s; PARTS]; R]; O] {
-        let Layout { middle_stride: stride, lead, .. } = *self.layout;
-        let at = lead + 2 * pair * stride + column;
+        let Layout { size, middle_stride: stride, lead, .. } = *self.layout;
+        // From the pixel left of the first one on.
+        let at = lead + 2 * pair * stride + column - 1;
+        // Lanes that have a pixel left of them, and right of them.
+        let lanes = S::F32_LANES;
+        let inside = [
+            simd.mask_between_m32s((column == 0).into(), lanes as u32).mask(),
+            simd.mask_between_m32s(0, (size - 1 - column).min(lanes) as u32).mask(),
+        ];
         let mut sums = [[[simd.splat_f32s(0.0); PARTS]; R]; O];
         let weights = self.weights.as_chunks::<O>().0.as_chunks::<PARTS>().0.as_chunks::<3>().0;
         let (planes, rest) = self.planes.as_chunks::<4>();
         let (weights4, weights_rest) = weights.as_chunks::<4>();
         for (planes, weights) in planes.iter().zip(weights4) {
             for k in 0..4 {
-                self.plane(simd, planes[k], &weights[k], at, &mut sums);
+                self.plane(simd, planes[k], &weights[k], at, inside, &mut sums);
             }
         }
         for (plane, weights) in rest.iter().zip(weights_rest) {
-            self.plane(simd, plane, weights, at, &mut sums);
+            self.plane(simd, plane, weights, at, inside, &mut sums);
         }
         sums
     }
@@ -105,35 +109,47 @@ impl Pairs<'_> {
         plane: &[f32],
         weights: &[[[f32; O]; PARTS]; 3],
         at: usize,
+        inside: [S::m32s; 2],
         sums: &mut [[[S::f32s; PARTS]; R]; O],
     ) {
         let stride = self.layout.middle_stride;
         let window = &plane[at..][..(2 * R + 1) * stride + 2 + S::F32_LANES];
         // Written out, so that every index is known and no sum leaves its register.
         macro_rules! column {
-                ($($x:literal)*) => {$(
-                    let [mut first] = load::<S, 1>(simd, &window[$x..]);
-                    let [mut second] = load::<S, 1>(simd, &window[stride + $x..]);
-                    pair!($x, first, second, 0 1 2 3 4 5);
-                    let _ = (first, second);
-                )*};
-            }
+            ($($x:literal)*) => {$(
+                let mut first = pixels::<S, $x>(simd, window, inside);
+                let mut second = pixels::<S, $x>(simd, &window[stride..], inside);
+                pair!($x, first, second, 0 1 2);
+                let _ = (first, second);
+            )*};
+        }
         macro_rules! pair {
-                ($x:literal, $first:ident, $second:ident, $($r:literal)*) => {$(
-                    if $r < R {
-                        let [third] = load::<S, 1>(simd, &window[(2 * $r + 2) * stride + $x..]);
-                        let [fourth] = load::<S, 1>(simd, &window[(2 * $r + 3) * stride + $x..]);
-                        let parts = winograd::inputs(simd, [$first, $second, third, fourth]);
-                        for part in 0..PARTS {
-                            for o in 0..O {
-                                let weight = simd.splat_f32s(weights[$x][part][o]);
-                                sums[o][$r][part] = simd.mul_add_e_f32s(weight, parts[part], sums[o][$r][part]);
-                            }
+            ($x:literal, $first:ident, $second:ident, $($r:literal)*) => {$(
+                if $r < R {
+                    let third = pixels::<S, $x>(simd, &window[(2 * $r + 2) * stride..], inside);
+                    let fourth = pixels::<S, $x>(simd, &window[(2 * $r + 3) * stride..], inside);
+                    let parts = winograd::inputs(simd, [$first, $second, third, fourth]);
+                    for part in 0..PARTS {
+                        for o in 0..O {
+                            let weight = simd.splat_f32s(weights[$x][part][o]);
+                            sums[o][$r][part] = simd.mul_add_e_f32s(weight, parts[part], sums[o][$r][part]);
                         }
-                        ($first, $second) = (third, fourth);
                     }
-                )*};
-            }
+                    ($first, $second) = (third, fourth);
+                }
+            )*};
+        }
         column!(0 1 2);
+    }
+}
+
+/// The pixels that tap `X` of a row sees, or zeros where there are none.
+#[inline(always)]
+fn pixels<S: Simd, const X: usize>(simd: S, row: &[f32], inside: [S::m32s; 2]) -> S::f32s {
+    let [pixels] = load::<S, 1>(simd, &row[X..]);
+    match X {
+        0 => simd.select_f32s(inside[0], pixels, simd.splat_f32s(0.0)),
+        2 => simd.select_f32s(inside[1], pixels, simd.splat_f32s(0.0)),
+        _ => pixels,
     }
 }
