@@ -1,30 +1,23 @@
-/* Hides AVX-512 (and AMX) from a program that was started with LD_PRELOAD of this: CPUID traps, and answers without them.
- * So a library that chooses its kernels by CPUID runs those that it has for AVX2. Where the kernel or the CPU has no such
- * trap, the program ends with status 77. */
+/* Hides AVX-512 (and AMX) from libraries whose CPUID instructions were replaced by UD2 (`avx2_only.py`), in a program that was started with
+ * LD_PRELOAD of this: each UD2 is answered as CPUID would, but without them. So a library that chooses its kernels by CPUID runs those
+ * that it has for AVX2. */
 #define _GNU_SOURCE
-#include <asm/prctl.h>
 #include <cpuid.h>
 #include <signal.h>
-#include <stdlib.h>
-#include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
-
-static int allow(long allowed) { return (int)syscall(SYS_arch_prctl, ARCH_SET_CPUID, allowed); }
 
 static void answer(int number, siginfo_t *info, void *context) {
     (void)info;
     greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
     const unsigned char *at = (const unsigned char *)registers[REG_RIP];
-    if (at[0] != 0x0f || at[1] != 0xa2) {
+    if (at[0] != 0x0f || at[1] != 0x0b) {
         /* A defect of the program: it shall die of it. */
         signal(number, SIG_DFL);
         return;
     }
     unsigned leaf = (unsigned)registers[REG_RAX], subleaf = (unsigned)registers[REG_RCX], a, b, c, d;
-    allow(1);
     __cpuid_count(leaf, subleaf, a, b, c, d);
-    allow(0);
     if (leaf == 7 && subleaf == 0) {
         b &= ~(1u << 16 | 1u << 17 | 1u << 21 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 30 | 1u << 31);
         c &= ~(1u << 1 | 1u << 6 | 1u << 11 | 1u << 12 | 1u << 14);
@@ -41,5 +34,5 @@ static void answer(int number, siginfo_t *info, void *context) {
 
 __attribute__((constructor)) static void begin(void) {
     struct sigaction action = {.sa_sigaction = answer, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};
-    if (sigaction(SIGSEGV, &action, NULL) != 0 || allow(0) != 0) _exit(77);
+    if (sigaction(SIGILL, &action, NULL) != 0) _exit(77);
 }

@@ -8,5 +8,7 @@ scripts/peers.sh
 cargo build --release --quiet -p cnx-engine --example infer
 mkdir -p target/bench/infer
 # Where this fails, nothing is measured on AVX2 alone.
-cc -shared -fPIC -O1 -o target/bench/infer/avx2_only.so bench/avx2_only.c 2>/dev/null || rm -f target/bench/infer/avx2_only.so
+mkdir -p target/bench/infer/avx2
+cc -shared -fPIC -O1 -o target/bench/infer/avx2_only.so bench/avx2_only.c 2>/dev/null \
+    && target/peers/python bench/avx2_only.py target/bench/infer/avx2 || rm -rf target/bench/infer/avx2
 exec target/peers/python bench/infer.py
