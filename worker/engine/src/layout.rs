@@ -6,6 +6,7 @@
 use crate::instructions::Registers;
 use crate::network;
 use crate::rows::Rows;
+use crate::spatial::pairs;
 
 /// Bytes of a middle that are made before they are used: a share of the second-level cache.
 const BAND_BYTES: usize = 256 << 10;
@@ -94,9 +95,15 @@ impl Layout {
             let squares = block.size > SMALLER && fewest >= MANY;
             return if squares { Along::Squares } else { Along::Channels };
         }
-        // Vectors that are multiplied for an output of an input.
-        let pairs = 12 * block.size.div_ceil(2) * block.size.div_ceil(registers.lanes);
-        let flat = 9 * (block.size * (block.size + 1)).div_ceil(registers.lanes);
+        // Half vectors that are multiplied for an output of an input.
+        let Registers { lanes, .. } = registers;
+        let rest = match block.size % lanes {
+            0 => 0,
+            rest if pairs::fit_half(lanes, rest) => 1,
+            _ => 2,
+        };
+        let pairs = 12 * block.size.div_ceil(2) * (2 * (block.size / lanes) + rest);
+        let flat = 2 * 9 * (block.size * (block.size + 1)).div_ceil(lanes);
         if registers.many && fewest >= 2 && pairs < flat {
             return Along::Pairs;
         }

@@ -127,21 +127,22 @@ impl WithSimd for Work<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Layout { size, stride, plane, .. } = *self.layout;
+        let Stem { stride: step, row, .. } = *self.stem;
         let most = if S::REGISTER_COUNT >= 32 { 3 } else { 1 };
         let vectors = size.div_ceil(S::F32_LANES);
+        let mut taps = Rows::new((size - 1) * step * row + vectors * S::F32_LANES);
+        (0..TAPS).for_each(|tap| taps.push(&self.image[self.stem.tap(tap)..]));
         let planes = self.to.chunks_mut(HEIGHT * plane);
         for (weights, to) in self.stem.weights[self.units].iter().zip(planes) {
-            let mut row = Row { taps: Rows::new(vectors * S::F32_LANES), weights: weights.get(), to, plane };
+            let mut unit = Unit { taps: &taps, weights: weights.get(), to, plane };
             for y in 0..size {
-                row.taps.clear();
-                let image = &self.image[y * self.stem.stride * self.stem.row..];
-                (0..TAPS).for_each(|tap| row.taps.push(&image[self.stem.tap(tap)..]));
                 for (at, vectors) in stretches(vectors, most) {
                     let at = at * S::F32_LANES;
+                    let (from, to) = (y * step * row + at, y * stride + at);
                     match vectors {
-                        1 => row.convolve::<S, 1>(simd, at, y * stride + at),
-                        2 => row.convolve::<S, 2>(simd, at, y * stride + at),
-                        _ => row.convolve::<S, 3>(simd, at, y * stride + at),
+                        1 => unit.convolve::<S, 1>(simd, from, to),
+                        2 => unit.convolve::<S, 2>(simd, from, to),
+                        _ => unit.convolve::<S, 3>(simd, from, to),
                     }
                 }
             }
@@ -149,16 +150,16 @@ impl WithSimd for Work<'_> {
     }
 }
 
-/// A row of the outputs of a unit.
-struct Row<'a> {
+/// A tile's outputs.
+struct Unit<'a> {
     /// What each tap sees.
-    taps: Rows<'a>,
+    taps: &'a Rows<'a>,
     weights: &'a [f32],
     to: &'a mut [f32],
     plane: usize,
 }
 
-impl Row<'_> {
+impl Unit<'_> {
     #[inline(always)]
     fn convolve<S: Simd, const V: usize>(&mut self, simd: S, at: usize, to: usize) {
         let mut sums = [[simd.splat_f32s(0.0); V]; HEIGHT];

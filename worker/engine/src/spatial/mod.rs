@@ -1,7 +1,7 @@
 //! A grouped 3×3 convolution, padded by one pixel.
 
 pub(crate) mod channels;
-mod pairs;
+pub(crate) mod pairs;
 pub(crate) mod planes;
 pub(crate) mod squares;
 mod winograd;

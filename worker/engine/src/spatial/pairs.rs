@@ -51,20 +51,38 @@ impl Pairs<'_> {
 
     #[inline(always)]
     fn columns<S: Simd, const O: usize, const R: usize>(&self, simd: S, to: &mut [f32], pair: usize) {
-        let Layout { size, stride, plane, .. } = *self.layout;
+        let size = self.layout.size;
         for column in (0..size).step_by(S::F32_LANES) {
-            // The last ones go as far as the row does; those of a shorter row are put right by the next.
-            let column = column.min(size.saturating_sub(S::F32_LANES));
-            let sums = self.sums::<S, O, R>(simd, pair, column);
-            for o in 0..O {
-                for r in 0..R {
-                    let [upper, lower] = winograd::outputs(simd, sums[o][r]);
-                    let row = 2 * (pair + r);
-                    let at = o * plane + (self.rows.start + row) * stride + column;
-                    store::<S, 1>(&mut to[at..], [upper]);
-                    if row + 1 < self.rows.len() {
-                        store::<S, 1>(&mut to[at + stride..], [lower]);
-                    }
+            #[cfg(target_arch = "x86_64")]
+            if let (true, Some(simd)) = (fit_half(S::F32_LANES, size - column), pulp::x86::V3::try_new()) {
+                self.column::<_, O, R>(simd, to, pair, column);
+                continue;
+            }
+            self.column::<S, O, R>(simd, to, pair, column);
+        }
+    }
+
+    /// A vector of each row.
+    #[inline(always)]
+    fn column<S: Simd, const O: usize, const R: usize>(
+        &self,
+        simd: S,
+        to: &mut [f32],
+        pair: usize,
+        column: usize,
+    ) {
+        let Layout { size, stride, plane, .. } = *self.layout;
+        // The last ones go as far as the row does; those of a shorter row are put right by the next.
+        let column = column.min(size.saturating_sub(S::F32_LANES));
+        let sums = self.sums::<S, O, R>(simd, pair, column);
+        for o in 0..O {
+            for r in 0..R {
+                let [upper, lower] = winograd::outputs(simd, sums[o][r]);
+                let row = 2 * (pair + r);
+                let at = o * plane + (self.rows.start + row) * stride + column;
+                store::<S, 1>(&mut to[at..], [upper]);
+                if row + 1 < self.rows.len() {
+                    store::<S, 1>(&mut to[at + stride..], [lower]);
                 }
             }
         }
@@ -141,6 +159,11 @@ impl Pairs<'_> {
         }
         column!(0 1 2);
     }
+}
+
+/// Whether the last pixels of a row fit into a vector of AVX2, of half the width: on some CPUs that is half the work.
+pub(crate) fn fit_half(lanes: usize, pixels: usize) -> bool {
+    lanes == 16 && pixels <= 8
 }
 
 /// The pixels that tap `X` of a row sees, or zeros where there are none.
