@@ -32,10 +32,10 @@ pub(crate) const BLOCK: usize = 16;
 /// Floats of a cache line.
 const LINE: usize = 16;
 
-/// Largest map that vectors of outputs are used for, in pixels.
+/// Largest map that vectors of outputs are used for, in pixels; for groups of few outputs, vectors of pixels are better on the larger ones.
 const SMALL: usize = 16;
 
-/// Largest map whose 3×3 is not made in squares: what their weights save in products they would cost to bring.
+/// Largest map whose 3×3 is not made in squares: what they save in products, their weights would cost to bring.
 const SMALLER: usize = 8;
 
 /// Outputs of a group for which squares pay: what is made of its inputs costs as much as some.
@@ -91,9 +91,12 @@ impl Layout {
             middle && outputs(layer).is_multiple_of(registers.lanes)
         };
         let vectors = (4..=BLOCK).contains(&registers.lanes);
-        if vectors && block.size <= SMALL && block.layers.iter().all(fits) {
-            let squares = block.size > SMALLER && fewest >= MANY;
-            return if squares { Along::Squares } else { Along::Channels };
+        if vectors && block.layers.iter().all(fits) {
+            match block.size {
+                ..=SMALLER => return Along::Channels,
+                ..=SMALL if fewest >= MANY => return Along::Squares,
+                _ => {}
+            }
         }
         // Half vectors that are multiplied for an output of an input.
         let Registers { lanes, .. } = registers;

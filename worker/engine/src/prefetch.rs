@@ -5,17 +5,21 @@ const LINE: usize = 16;
 
 /// Asks for the cache lines of some floats.
 #[inline(always)]
-#[allow(unsafe_code)]
 pub(crate) fn prefetch(floats: &[f32]) {
-    for line in floats.chunks(LINE) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: every x86-64 CPU has this instruction, and it has no effect but on caches.
-        unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = line;
+    floats.chunks(LINE).for_each(|line| prefetch_line(line.as_ptr()));
+}
+
+/// Asks for a cache line, wherever it may be.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(crate) fn prefetch_line(float: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 CPU has this instruction; it has no effect but on caches, and none where there is no memory.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(float.cast());
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = float;
 }
 
 /// Asks for what comes after some floats, a part of so many at each step.

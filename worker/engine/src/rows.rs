@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use pulp::Simd;
 
+use crate::prefetch::prefetch_line as prefetch;
+
 /// Rows of the same length.
 #[derive(Debug)]
 pub(crate) struct Rows<'a> {
@@ -84,6 +86,12 @@ impl<'a> Window<'a> {
         assert!(count <= self.floats);
         // SAFETY: so many floats may be read.
         unsafe { std::slice::from_raw_parts(self.starts[row].add(self.at), count) }
+    }
+
+    /// Brings the cache line closer that lies so many floats on in a row, if there is one.
+    #[inline(always)]
+    pub fn ahead(&self, row: usize, floats: usize) {
+        prefetch(self.starts[row].wrapping_add(self.at + floats));
     }
 
     /// Where each begins, for assembly: `floats` floats may be read there. Panics where there are fewer.

@@ -24,6 +24,8 @@ pub(crate) mod clip {
     pub const RISING: u8 = 1;
     /// Its minimum with a limit is taken.
     pub const FALLING: u8 = 2;
+    /// Besides, what follows the vectors is brought closer.
+    pub const AHEAD: u8 = 4;
 }
 
 /// Adds Σ over inputs of weights[input][row] · clipped input[vector], for `R` rows from `FIRST` on of a tile of `HEIGHT`. `limits`: one for
@@ -47,13 +49,19 @@ pub(crate) fn add<
     if assembly::planes::add::<S, R, HEIGHT, FIRST, V, CLIP>(sums, inputs, limits, weights) {
         return;
     }
-    let limits = if CLIP == clip::NONE { limits } else { &limits[..inputs.count()] };
+    let kind = CLIP & !clip::AHEAD;
+    let limits = if kind == clip::NONE { limits } else { &limits[..inputs.count()] };
     let weights = &weights[..inputs.count()];
     for (k, mut pixels) in inputs.vectors::<S, V>(simd).enumerate() {
-        if CLIP != clip::NONE {
+        if CLIP & clip::AHEAD != 0 {
+            for v in 0..V {
+                inputs.ahead(k, (V + v) * S::F32_LANES);
+            }
+        }
+        if kind != clip::NONE {
             let limit = simd.splat_f32s(limits[k]);
             for v in 0..V {
-                pixels[v] = if CLIP == clip::RISING {
+                pixels[v] = if kind == clip::RISING {
                     simd.max_f32s(pixels[v], limit)
                 } else {
                     simd.min_f32s(pixels[v], limit)

@@ -15,6 +15,9 @@ use crate::tile::clip;
 pub(crate) const ROWS: usize = 4;
 pub(crate) const VECTORS: usize = 3;
 
+const RISING_AHEAD: u8 = clip::RISING | clip::AHEAD;
+const FALLING_AHEAD: u8 = clip::FALLING | clip::AHEAD;
+
 type Sums = [[__m256; VECTORS]; ROWS];
 
 /// Does what `tile::add` does, if these are the instructions and the size for it; else says so.
@@ -140,6 +143,36 @@ unsafe fn run<const HEIGHT: usize, const CLIP: u8>(
             ),
             clip::FALLING => sum!(
                 "vbroadcastss {t}, dword ptr [{limits}]
+                 vminps {x}, {t}, ymmword ptr [{start} + {at}]
+                 vminps {y}, {t}, ymmword ptr [{start} + {at} + 32]
+                 vminps {z}, {t}, ymmword ptr [{start} + {at} + 64]",
+                sums,
+                count,
+                starts,
+                at,
+                limits,
+                weights,
+                4 * HEIGHT
+            ),
+            RISING_AHEAD => sum!(
+                "prefetcht0 byte ptr [{start} + {at} + 128]
+                 prefetcht0 byte ptr [{start} + {at} + 191]
+                 vbroadcastss {t}, dword ptr [{limits}]
+                 vmaxps {x}, {t}, ymmword ptr [{start} + {at}]
+                 vmaxps {y}, {t}, ymmword ptr [{start} + {at} + 32]
+                 vmaxps {z}, {t}, ymmword ptr [{start} + {at} + 64]",
+                sums,
+                count,
+                starts,
+                at,
+                limits,
+                weights,
+                4 * HEIGHT
+            ),
+            FALLING_AHEAD => sum!(
+                "prefetcht0 byte ptr [{start} + {at} + 128]
+                 prefetcht0 byte ptr [{start} + {at} + 191]
+                 vbroadcastss {t}, dword ptr [{limits}]
                  vminps {x}, {t}, ymmword ptr [{start} + {at}]
                  vminps {y}, {t}, ymmword ptr [{start} + {at} + 32]
                  vminps {z}, {t}, ymmword ptr [{start} + {at} + 64]",

@@ -174,17 +174,19 @@ impl Work<'_> {
         let at = self.run.to + at;
         let mut number = first;
         for unit in units {
+            // The first unit brings what the next stretch will read.
+            let ahead = number == first;
             let to = &mut self.to[number * self.plane..][..unit.outputs * self.plane];
             if unit.height == 4 {
-                let results = source.sums::<S, 4, 4, 0, V>(simd, unit);
+                let results = source.sums::<S, 4, 4, 0, V>(simd, unit, ahead);
                 put(simd, floor, to, self.plane, at, unit.outputs, results);
             } else if S::REGISTER_COUNT >= 32 && V <= 3 {
-                let results = source.sums::<S, 8, 8, 0, V>(simd, unit);
+                let results = source.sums::<S, 8, 8, 0, V>(simd, unit, ahead);
                 put(simd, floor, to, self.plane, at, unit.outputs, results);
             } else {
-                let results = source.sums::<S, 4, 8, 0, V>(simd, unit);
+                let results = source.sums::<S, 4, 8, 0, V>(simd, unit, ahead);
                 put(simd, floor, to, self.plane, at, unit.outputs, results);
-                let results = source.sums::<S, 4, 8, 4, V>(simd, unit);
+                let results = source.sums::<S, 4, 8, 4, V>(simd, unit, false);
                 put(simd, floor, &mut to[4 * self.plane..], self.plane, at, unit.outputs - 4, results);
             }
             number += unit.outputs;
@@ -200,11 +202,13 @@ struct Source<'a> {
 
 impl Source<'_> {
     /// bias[row] + Σ over inputs of weights[input][row] · clipped input[vector], for `R` rows from `FIRST` on of a unit of `HEIGHT`.
+    /// `ahead`: whether what follows the vectors is asked for.
     #[inline(always)]
     fn sums<S: Simd, const R: usize, const HEIGHT: usize, const FIRST: usize, const V: usize>(
         &self,
         simd: S,
         unit: &Unit,
+        ahead: bool,
     ) -> [[S::f32s; V]; R] {
         let bias = &unit.bias[FIRST..][..R];
         let mut sums: [[S::f32s; V]; R] = std::array::from_fn(|r| [simd.splat_f32s(bias[r]); V]);
@@ -212,8 +216,21 @@ impl Source<'_> {
         let Clips { limits, rising, .. } = self.clips;
         let (inputs, limits, weights) =
             (self.inputs.split_at(*rising), limits.split_at(*rising), weights.split_at(*rising));
-        add::<S, R, HEIGHT, FIRST, V, { clip::RISING }>(simd, &mut sums, inputs.0, limits.0, weights.0);
-        add::<S, R, HEIGHT, FIRST, V, { clip::FALLING }>(simd, &mut sums, inputs.1, limits.1, weights.1);
+        macro_rules! add {
+            ($ahead:expr) => {
+                add::<S, R, HEIGHT, FIRST, V, { clip::RISING | $ahead }>(
+                    simd, &mut sums, inputs.0, limits.0, weights.0,
+                );
+                add::<S, R, HEIGHT, FIRST, V, { clip::FALLING | $ahead }>(
+                    simd, &mut sums, inputs.1, limits.1, weights.1,
+                );
+            };
+        }
+        if ahead {
+            add!(clip::AHEAD);
+        } else {
+            add!(clip::NONE);
+        }
         sums
     }
 }

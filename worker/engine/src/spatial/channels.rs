@@ -54,11 +54,7 @@ fn chunk(outputs: usize) -> usize {
 /// Vectors of outputs of a unit at most, on maps of such a size.
 fn most(size: usize, many_registers: bool) -> usize {
     // Either many pixels of a row by one vector, or some by two.
-    if many_registers && size == 14 || !many_registers && (size == 8 || size.is_multiple_of(14)) {
-        1
-    } else {
-        2
-    }
+    if !many_registers && size == 8 { 1 } else { 2 }
 }
 
 impl Spatial {
@@ -155,11 +151,9 @@ impl WithSimd for Work<'_> {
                 (7, 1, true) => map.convolve::<S, 7, 9, 1, 2, true>(simd, scratch),
                 (7, _, true) => map.convolve::<S, 7, 9, 2, 1, true>(simd, scratch),
                 (8, 1, true) => map.convolve::<S, 8, 10, 1, 2, true>(simd, scratch),
-                (14, 1, true) => map.convolve::<S, 14, 16, 1, 1, true>(simd, scratch),
                 (_, 1, true) => map.convolve::<S, 8, 10, 1, 1, false>(simd, scratch),
                 (_, _, true) => map.convolve::<S, 8, 10, 2, 1, false>(simd, scratch),
                 (8, 1, false) => map.convolve::<S, 8, 7, 1, 1, true>(simd, scratch),
-                (14, 1, false) => map.convolve::<S, 14, 13, 1, 1, true>(simd, scratch),
                 (_, 1, false) => map.convolve::<S, 14, 13, 1, 1, false>(simd, scratch),
                 (7, _, false) => map.convolve::<S, 7, 6, 2, 1, true>(simd, scratch),
                 (_, _, false) => map.convolve::<S, 7, 6, 2, 1, false>(simd, scratch),
