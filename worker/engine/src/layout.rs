@@ -141,7 +141,7 @@ impl Layout {
             size,
             lanes,
             stride,
-            plane: spread((size * stride).next_multiple_of(lanes) + lanes),
+            plane: spread((size * stride).next_multiple_of(lanes) + lanes.max(LINE)),
             middle_stride,
             margin,
             lead,

@@ -4,6 +4,10 @@ use pulp::{Simd, WithSimd};
 
 use crate::layout::Layout;
 
+/// Means that are made at once.
+#[cfg(target_arch = "x86_64")]
+const WIDTH: usize = 8;
+
 /// What a thread does of it: of planes that it made itself, while they are still in the cache.
 pub(crate) struct Work<'a> {
     /// Planes, one after another.
@@ -20,15 +24,50 @@ impl WithSimd for Work<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Work { planes, from, into, to } = self;
-        for (plane, to) in planes.chunks_exact(from.plane).zip(to.chunks_exact_mut(into.plane)) {
+        let planes = planes.chunks_exact(from.plane).zip(to.chunks_exact_mut(into.plane));
+        #[cfg(target_arch = "x86_64")]
+        if let (true, Some(simd)) = (S::F32_LANES >= WIDTH, pulp::x86::V3::try_new()) {
+            for (plane, to) in planes {
+                for y in 0..into.size {
+                    let above = &plane[2 * y * from.stride..];
+                    row(simd, [above, &above[from.stride..]], &mut to[y * into.stride..], into.size);
+                }
+            }
+            return;
+        }
+        for (plane, to) in planes {
             for y in 0..into.size {
                 let row = |y: usize| &plane[y * from.stride..][..2 * into.size];
                 let pairs = row(2 * y).as_chunks::<2>().0.iter().zip(row(2 * y + 1).as_chunks::<2>().0);
                 let to = &mut to[y * into.stride..][..into.size];
                 for (to, (above, below)) in to.iter_mut().zip(pairs) {
-                    *to = 0.25 * ((above[0] + above[1]) + (below[0] + below[1]));
+                    *to = 0.25 * ((above[0] + below[0]) + (above[1] + below[1]));
                 }
             }
         }
+    }
+}
+
+/// `count` means of squares of two rows of pixels. Those of a row of fewer than `WIDTH` run over its end, where there is room or the next
+/// row, which comes later.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn row(simd: pulp::x86::V3, [above, below]: [&[f32]; 2], to: &mut [f32], count: usize) {
+    use std::arch::x86_64::__m256;
+
+    use crate::tile::{load, store};
+
+    for x in (0..count).step_by(WIDTH) {
+        // The last ones go as far as the row does.
+        let x = x.min(count.saturating_sub(WIDTH));
+        let above: [__m256; 2] = load::<_, 2>(simd, &above[2 * x..]).map(pulp::cast);
+        let below: [__m256; 2] = load::<_, 2>(simd, &below[2 * x..]).map(pulp::cast);
+        let (avx, avx2) = (simd.avx, simd.avx2);
+        let sums = [avx._mm256_add_ps(above[0], below[0]), avx._mm256_add_ps(above[1], below[1])];
+        // Two sums of the first, two of the second, and again.
+        let mixed = avx._mm256_castps_pd(avx._mm256_hadd_ps(sums[0], sums[1]));
+        let sums = avx._mm256_castpd_ps(avx2._mm256_permute4x64_pd::<0b11_01_10_00>(mixed));
+        let means = avx._mm256_mul_ps(sums, avx._mm256_set1_ps(0.25));
+        store::<pulp::x86::V3, 1>(&mut to[x..], [pulp::cast(means)]);
     }
 }
