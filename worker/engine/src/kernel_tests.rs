@@ -184,7 +184,7 @@ fn hold(shape: Shape, along: Along, threads: usize) {
                     });
                 }
             }
-            packed::Layer::Channels(conv, _) | packed::Layer::Squares(conv, _) => {
+            packed::Layer::Blocks(conv, conv_3x3) => {
                 let place = |&(block, at): &(usize, usize)| Place::new(0, block * layout.middle_plane + at);
                 let middle_places: Vec<Place> = conv.order.iter().map(place).collect();
                 let blocks: usize = conv.units.iter().map(|unit| unit.blocks).sum();
@@ -200,35 +200,15 @@ fn hold(shape: Shape, along: Along, threads: usize) {
                     panel: &mut panel,
                 });
                 check_middle(&middle, &middle_places, 0..size);
-                let (middle, layout, places) = (&[&middle[..]], &layout, &middle_places[..]);
-                let (to, scratch) = (&mut to[..], &mut panel);
-                match &packed {
-                    packed::Layer::Channels(_, conv) => {
-                        let units = 0..conv.units.len();
-                        vectors.run(spatial::channels::Work {
-                            conv,
-                            units,
-                            middle,
-                            places,
-                            layout,
-                            to,
-                            scratch,
-                        });
-                    }
-                    packed::Layer::Squares(_, conv) => {
-                        let units = 0..conv.units.len();
-                        vectors.run(spatial::squares::Work {
-                            conv,
-                            units,
-                            middle,
-                            places,
-                            layout,
-                            to,
-                            scratch,
-                        });
-                    }
-                    packed::Layer::Planes(..) => {}
-                }
+                vectors.run(spatial::blocks::Work {
+                    conv: conv_3x3,
+                    units: 0..conv_3x3.units.len(),
+                    middle: &[&middle],
+                    places: &middle_places,
+                    layout: &layout,
+                    to: &mut to,
+                    scratch: &mut panel,
+                });
             }
         }
         for (output, plane) in to.chunks_exact(layout.plane).enumerate() {

@@ -39,9 +39,7 @@ pub(crate) enum Layer {
     /// With vectors of pixels.
     Planes(Pointwise, spatial::planes::Spatial),
     /// With vectors of outputs.
-    Channels(pointwise::channels::Pointwise, spatial::channels::Spatial),
-    /// Likewise, in squares of pixels.
-    Squares(pointwise::channels::Pointwise, spatial::squares::Spatial),
+    Blocks(pointwise::channels::Pointwise, spatial::blocks::Spatial),
 }
 
 impl Packed {
@@ -84,8 +82,7 @@ impl Layer {
     fn many_weights(&mut self) -> Vec<&mut Weights> {
         match self {
             Layer::Planes(..) => Vec::new(),
-            Layer::Channels(pointwise, spatial) => vec![pointwise.weights(), spatial.weights()],
-            Layer::Squares(pointwise, spatial) => vec![pointwise.weights(), spatial.weights()],
+            Layer::Blocks(pointwise, spatial) => vec![pointwise.weights(), spatial.weights()],
         }
     }
 
@@ -96,15 +93,11 @@ impl Layer {
                 Pointwise::new(conv),
                 spatial::planes::Spatial::new(conv_3x3, along, registers.many),
             ),
-            Along::Channels => {
+            Along::Channels | Along::Squares => {
                 let pointwise = pointwise::channels::Pointwise::new(conv, registers.lanes);
-                let spatial = spatial::channels::Spatial::new(conv_3x3, &pointwise.order, size, registers);
-                Layer::Channels(pointwise, spatial)
-            }
-            Along::Squares => {
-                let pointwise = pointwise::channels::Pointwise::new(conv, registers.lanes);
-                let spatial = spatial::squares::Spatial::new(conv_3x3, &pointwise.order, registers.lanes);
-                Layer::Squares(pointwise, spatial)
+                let order = &pointwise.order;
+                let spatial = spatial::blocks::Spatial::new(conv_3x3, order, along, size, registers);
+                Layer::Blocks(pointwise, spatial)
             }
         }
     }

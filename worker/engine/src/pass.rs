@@ -265,26 +265,22 @@ impl Pass {
                     }
                 }
             }
-            packed::Layer::Channels(pointwise, spatial) => {
-                self.blocks(i, vectors, member, (pointwise, plan));
-                self.barrier.wait()?;
-                step(Step::Spatial(i + 1), || {
-                    vectors.run(spatial::channels::Work {
-                        conv: spatial,
-                        units: plan.units[thread].clone(),
-                        middle: &All::of(&parts.middle).get(),
-                        places: &plan.middle.places,
+            packed::Layer::Blocks(pointwise, spatial) => {
+                step(Step::Pointwise(i + 1), || {
+                    vectors.run(pointwise::channels::Work {
+                        conv: pointwise,
+                        units: plan.middle.units[thread].clone(),
+                        features: &All::of(&parts.features).get(),
+                        places: &schedule.places,
                         layout,
-                        to: &mut write(&parts.features[thread]).get_mut()[to..],
-                        scratch: &mut member.scratch,
+                        pixels: &schedule.pixels,
+                        to: write(&parts.middle[thread]).get_mut(),
+                        panel: &mut member.scratch,
                     })
                 });
-            }
-            packed::Layer::Squares(pointwise, spatial) => {
-                self.blocks(i, vectors, member, (pointwise, plan));
                 self.barrier.wait()?;
                 step(Step::Spatial(i + 1), || {
-                    vectors.run(spatial::squares::Work {
+                    vectors.run(spatial::blocks::Work {
                         conv: spatial,
                         units: plan.units[thread].clone(),
                         middle: &All::of(&parts.middle).get(),
@@ -297,29 +293,6 @@ impl Pass {
             }
         }
         Ok(())
-    }
-
-    /// 1×1 into blocks of channels.
-    fn blocks(
-        &self,
-        i: usize,
-        vectors: Vectors,
-        member: &mut Member,
-        (conv, plan): (&pointwise::channels::Pointwise, &schedule::Layer),
-    ) {
-        let (schedule, parts, thread) = (&self.schedule.blocks[i], &self.blocks[i], member.thread);
-        step(Step::Pointwise(i + 1), || {
-            vectors.run(pointwise::channels::Work {
-                conv,
-                units: plan.middle.units[thread].clone(),
-                features: &All::of(&parts.features).get(),
-                places: &schedule.places,
-                layout: &schedule.layout,
-                pixels: &schedule.pixels,
-                to: write(&parts.middle[thread]).get_mut(),
-                panel: &mut member.scratch,
-            })
-        });
     }
 
     fn head(&self, packed: &Packed, vectors: Vectors, member: &Member) -> Result<(), Broken> {

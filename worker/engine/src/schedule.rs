@@ -90,11 +90,7 @@ impl Block {
                     Planes::new(pointwise, threads, layout.middle_plane),
                     spatial.units.iter().map(|unit| unit.outputs).collect(),
                 ),
-                packed::Layer::Channels(pointwise, spatial) => (
-                    Planes::blocks(pointwise, threads, layout.middle_plane),
-                    spatial.units.iter().map(|unit| unit.outputs).collect(),
-                ),
-                packed::Layer::Squares(pointwise, spatial) => (
+                packed::Layer::Blocks(pointwise, spatial) => (
                     Planes::blocks(pointwise, threads, layout.middle_plane),
                     spatial.units.iter().map(|unit| unit.outputs).collect(),
                 ),

@@ -58,7 +58,7 @@ pub(crate) fn add<
 
 /// The loop over inputs. Each line of registers is a row of the tile.
 macro_rules! sum {
-    ($load:literal, $sums:ident, $count:expr, $starts:expr, $at:expr, $limits:expr, $weights:expr, $step:expr) => {
+    ($load:expr, $sums:ident, $count:expr, $starts:expr, $at:expr, $limits:expr, $weights:expr, $step:expr) => {
         asm!(
             "2:",
             "mov {start}, qword ptr [{starts}]",
@@ -112,6 +112,29 @@ macro_rules! sum {
     };
 }
 
+/// The vectors of an input, clipped; before that, `$ahead`.
+macro_rules! clipped {
+    ($clip:literal, $ahead:expr) => {
+        concat!(
+            $ahead,
+            "vbroadcastss {t}, dword ptr [{limits}]\n",
+            $clip,
+            " {x}, {t}, ymmword ptr [{start} + {at}]\n",
+            $clip,
+            " {y}, {t}, ymmword ptr [{start} + {at} + 32]\n",
+            $clip,
+            " {z}, {t}, ymmword ptr [{start} + {at} + 64]"
+        )
+    };
+}
+
+/// Asks for the vectors that follow those: they lie in one cache line behind, or in two.
+macro_rules! ahead {
+    () => {
+        "prefetcht0 byte ptr [{start} + {at} + 128]\nprefetcht0 byte ptr [{start} + {at} + 191]\n"
+    };
+}
+
 /// # Safety
 /// From each start, `VECTORS` vectors may be read `at` bytes on; `weights`, `HEIGHT` floats from row to row, may be read for as many rows of
 /// `ROWS`; unless `CLIP` is NONE there are as many limits. There is at least one start.
@@ -127,74 +150,20 @@ unsafe fn run<const HEIGHT: usize, const CLIP: u8>(
     let (count, starts, limits) = (starts.len(), starts.as_ptr(), limits.as_ptr());
     // SAFETY: the caller's; without a clip, the address of the limits is counted up but not read.
     unsafe {
+        macro_rules! run {
+            ($load:expr) => {
+                sum!($load, sums, count, starts, at, limits, weights, 4 * HEIGHT)
+            };
+        }
         match CLIP {
-            clip::RISING => sum!(
-                "vbroadcastss {t}, dword ptr [{limits}]
-                 vmaxps {x}, {t}, ymmword ptr [{start} + {at}]
-                 vmaxps {y}, {t}, ymmword ptr [{start} + {at} + 32]
-                 vmaxps {z}, {t}, ymmword ptr [{start} + {at} + 64]",
-                sums,
-                count,
-                starts,
-                at,
-                limits,
-                weights,
-                4 * HEIGHT
-            ),
-            clip::FALLING => sum!(
-                "vbroadcastss {t}, dword ptr [{limits}]
-                 vminps {x}, {t}, ymmword ptr [{start} + {at}]
-                 vminps {y}, {t}, ymmword ptr [{start} + {at} + 32]
-                 vminps {z}, {t}, ymmword ptr [{start} + {at} + 64]",
-                sums,
-                count,
-                starts,
-                at,
-                limits,
-                weights,
-                4 * HEIGHT
-            ),
-            RISING_AHEAD => sum!(
-                "prefetcht0 byte ptr [{start} + {at} + 128]
-                 prefetcht0 byte ptr [{start} + {at} + 191]
-                 vbroadcastss {t}, dword ptr [{limits}]
-                 vmaxps {x}, {t}, ymmword ptr [{start} + {at}]
-                 vmaxps {y}, {t}, ymmword ptr [{start} + {at} + 32]
-                 vmaxps {z}, {t}, ymmword ptr [{start} + {at} + 64]",
-                sums,
-                count,
-                starts,
-                at,
-                limits,
-                weights,
-                4 * HEIGHT
-            ),
-            FALLING_AHEAD => sum!(
-                "prefetcht0 byte ptr [{start} + {at} + 128]
-                 prefetcht0 byte ptr [{start} + {at} + 191]
-                 vbroadcastss {t}, dword ptr [{limits}]
-                 vminps {x}, {t}, ymmword ptr [{start} + {at}]
-                 vminps {y}, {t}, ymmword ptr [{start} + {at} + 32]
-                 vminps {z}, {t}, ymmword ptr [{start} + {at} + 64]",
-                sums,
-                count,
-                starts,
-                at,
-                limits,
-                weights,
-                4 * HEIGHT
-            ),
-            _ => sum!(
+            clip::RISING => run!(clipped!("vmaxps", "")),
+            clip::FALLING => run!(clipped!("vminps", "")),
+            RISING_AHEAD => run!(clipped!("vmaxps", ahead!())),
+            FALLING_AHEAD => run!(clipped!("vminps", ahead!())),
+            _ => run!(
                 "vmovups {x}, ymmword ptr [{start} + {at}]
                  vmovups {y}, ymmword ptr [{start} + {at} + 32]
-                 vmovups {z}, ymmword ptr [{start} + {at} + 64]",
-                sums,
-                count,
-                starts,
-                at,
-                limits,
-                weights,
-                4 * HEIGHT
+                 vmovups {z}, ymmword ptr [{start} + {at} + 64]"
             ),
         }
     }

@@ -3,48 +3,18 @@
 
 use std::ops::Range;
 
-use pulp::{Simd, WithSimd};
+use pulp::Simd;
 
-use crate::buffer::{Buffer, Weights};
-use crate::instructions::Registers;
+use crate::buffer::Buffer;
 use crate::layout::{BLOCK, Layout};
-use crate::network;
-use crate::place::Place;
 use crate::prefetch::Ahead;
 use crate::rows::Rows;
+use crate::spatial::blocks::{TAPS, Work};
 use crate::tile::outer;
 use crate::transpose::transpose;
 
-/// Taps of a kernel.
-const TAPS: usize = 9;
-
 /// Bytes of the weights that are used at a time.
 const CHUNK_BYTES: usize = 9 << 10;
-
-/// A 3×3 convolution as its inner loops read it.
-#[derive(Debug)]
-pub(crate) struct Spatial {
-    /// Inputs of a group.
-    inputs: usize,
-    /// Of each group, its inputs in the order in which they lie in the middle.
-    channels: Vec<usize>,
-    /// The pieces of its work.
-    pub units: Vec<Unit>,
-    weights: Weights,
-}
-
-/// Some outputs of a group.
-#[derive(Debug)]
-pub(crate) struct Unit {
-    group: usize,
-    /// How many there are.
-    pub outputs: usize,
-    /// Vectors that hold them: 1 or 2.
-    vectors: usize,
-    /// Where its weights begin: for each chunk of inputs, [rows of taps][inputs][columns of taps][outputs]; where registers are
-    /// few, [columns of taps][rows of taps][inputs][outputs].
-    weights: usize,
-}
 
 /// Inputs of a chunk.
 fn chunk(outputs: usize) -> usize {
@@ -52,112 +22,71 @@ fn chunk(outputs: usize) -> usize {
 }
 
 /// Vectors of outputs of a unit at most, on maps of such a size.
-fn most(size: usize, many_registers: bool) -> usize {
+pub(super) fn most(size: usize, many_registers: bool) -> usize {
     // Either many pixels of a row by one vector, or some by two.
     if !many_registers && size == 8 { 1 } else { 2 }
 }
 
-impl Spatial {
-    /// `order`: where the channels of the middle lie.
-    pub fn new(
-        conv: &network::Spatial,
-        order: &[(usize, usize)],
-        size: usize,
-        Registers { lanes, many }: Registers,
-    ) -> Spatial {
-        let (inputs, outputs) = (conv.inputs / conv.groups, conv.outputs / conv.groups);
-        let (mut channels, mut units, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-        for group in 0..conv.groups {
-            let mut own: Vec<usize> = (group * inputs..(group + 1) * inputs).collect();
-            own.sort_unstable_by_key(|&channel| order[channel]);
-            let mut first = 0;
-            while first < outputs {
-                let vectors = ((outputs - first) / lanes).clamp(1, most(size, many));
-                let count = (vectors * lanes).min(outputs - first);
-                units.push(Unit { group, outputs: count, vectors, weights: weights.len() });
-                let mut push = |channel: usize, y: usize, x: usize| {
-                    let column = (channel % inputs) * TAPS + y * 3 + x;
-                    let row = |o: usize| (group * outputs + first + o) * inputs * TAPS + column;
-                    let weight = |o: usize| if o < count { conv.weights[row(o)] } else { 0.0 };
-                    weights.extend((0..vectors * lanes).map(weight));
-                };
-                for own in own.chunks(chunk(vectors * lanes)) {
-                    if many {
-                        (0..3).for_each(|y| own.iter().for_each(|&c| (0..3).for_each(|x| push(c, y, x))));
-                    } else {
-                        (0..3).for_each(|x| (0..3).for_each(|y| own.iter().for_each(|&c| push(c, y, x))));
-                    }
-                }
-                first += count;
-            }
-            channels.extend(own);
+/// Weights: for each chunk of inputs, [rows of taps][inputs][columns of taps][outputs]; where registers are few, [columns of taps][rows of
+/// taps][inputs][outputs].
+pub(super) fn pack<'a>(
+    inputs: &[usize],
+    outputs: usize,
+    many_registers: bool,
+    taps: impl Fn(usize, usize) -> Option<&'a [f32]>,
+) -> Vec<f32> {
+    let mut weights = Vec::new();
+    let mut push = |channel: usize, y: usize, x: usize| {
+        weights.extend((0..outputs).map(|o| taps(channel, o).map_or(0.0, |taps| taps[3 * y + x])));
+    };
+    for own in inputs.chunks(chunk(outputs)) {
+        if many_registers {
+            (0..3).for_each(|y| own.iter().for_each(|&c| (0..3).for_each(|x| push(c, y, x))));
+        } else {
+            (0..3).for_each(|x| (0..3).for_each(|y| own.iter().for_each(|&c| push(c, y, x))));
         }
-        Spatial { inputs, channels, units, weights: Weights::from(weights.as_slice()) }
     }
+    weights
 }
 
-impl Spatial {
-    /// All weights.
-    pub fn weights(&mut self) -> &mut Weights {
-        &mut self.weights
-    }
-}
-
-/// What a thread does of a convolution.
-pub(crate) struct Work<'a> {
-    pub conv: &'a Spatial,
-    pub units: Range<usize>,
-    /// Everybody's blocks of the middle, and where each channel lies.
-    pub middle: &'a [&'a [f32]],
-    pub places: &'a [Place],
-    pub layout: &'a Layout,
-    /// Planes of its outputs, one after another.
-    pub to: &'a mut [f32],
-    /// For sums.
-    pub scratch: &'a mut Buffer,
-}
-
-impl WithSimd for Work<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Work { conv, units, middle, places, layout, to, scratch } = self;
-        let mut to = to;
-        let many = S::REGISTER_COUNT >= 32;
-        let window = 2 * (layout.middle_stride + 1) * BLOCK;
-        let mut inputs = Rows::new(layout.middle_plane - BLOCK - if many { 0 } else { window });
-        for unit in &conv.units[units] {
-            let channels = &conv.channels[unit.group * conv.inputs..][..conv.inputs];
-            let input = |&channel: &usize| places[channel].of(middle, 0);
-            inputs.clear();
-            if many {
-                channels.iter().for_each(|channel| inputs.push(input(channel)));
-            } else {
-                // What each tap sees, in the order of the weights.
-                for channels in channels.chunks(chunk(unit.vectors * S::F32_LANES)) {
-                    for tap in 0..TAPS {
-                        let at = (tap % 3 * layout.middle_stride + tap / 3) * BLOCK;
-                        channels.iter().for_each(|channel| inputs.push(&input(channel)[at..]));
-                    }
+/// A thread's share of a convolution.
+#[inline(always)]
+pub(super) fn convolve<S: Simd>(simd: S, work: Work<'_>) {
+    let Work { conv, units, middle, places, layout, to, scratch } = work;
+    let mut to = to;
+    let many = S::REGISTER_COUNT >= 32;
+    let window = 2 * (layout.middle_stride + 1) * BLOCK;
+    let mut inputs = Rows::new(layout.middle_plane - BLOCK - if many { 0 } else { window });
+    for unit in &conv.units[units] {
+        let channels = conv.seen(unit);
+        let input = |&channel: &usize| places[channel].of(middle, 0);
+        inputs.clear();
+        if many {
+            channels.iter().for_each(|channel| inputs.push(input(channel)));
+        } else {
+            // What each tap sees, in the order of the weights.
+            for channels in channels.chunks(chunk(unit.vectors * S::F32_LANES)) {
+                for tap in 0..TAPS {
+                    let at = (tap % 3 * layout.middle_stride + tap / 3) * BLOCK;
+                    channels.iter().for_each(|channel| inputs.push(&input(channel)[at..]));
                 }
             }
-            let (own, rest) = to.split_at_mut(unit.outputs * layout.plane);
-            to = rest;
-            let weights = &conv.weights.get()[unit.weights..];
-            let map =
-                Map { count: conv.inputs, inputs: &inputs, weights, layout, outputs: unit.outputs, to: own };
-            match (layout.size, unit.vectors, many) {
-                (7, 1, true) => map.convolve::<S, 7, 9, 1, 2, true>(simd, scratch),
-                (7, _, true) => map.convolve::<S, 7, 9, 2, 1, true>(simd, scratch),
-                (8, 1, true) => map.convolve::<S, 8, 10, 1, 2, true>(simd, scratch),
-                (_, 1, true) => map.convolve::<S, 8, 10, 1, 1, false>(simd, scratch),
-                (_, _, true) => map.convolve::<S, 8, 10, 2, 1, false>(simd, scratch),
-                (8, 1, false) => map.convolve::<S, 8, 7, 1, 1, true>(simd, scratch),
-                (_, 1, false) => map.convolve::<S, 14, 13, 1, 1, false>(simd, scratch),
-                (7, _, false) => map.convolve::<S, 7, 6, 2, 1, true>(simd, scratch),
-                (_, _, false) => map.convolve::<S, 7, 6, 2, 1, false>(simd, scratch),
-            }
+        }
+        let (own, rest) = to.split_at_mut(unit.outputs * layout.plane);
+        to = rest;
+        let weights = conv.own(unit);
+        let map =
+            Map { count: conv.inputs, inputs: &inputs, weights, layout, outputs: unit.outputs, to: own };
+        match (layout.size, unit.vectors, many) {
+            (7, 1, true) => map.convolve::<S, 7, 9, 1, 2, true>(simd, scratch),
+            (7, _, true) => map.convolve::<S, 7, 9, 2, 1, true>(simd, scratch),
+            (8, 1, true) => map.convolve::<S, 8, 10, 1, 2, true>(simd, scratch),
+            (_, 1, true) => map.convolve::<S, 8, 10, 1, 1, false>(simd, scratch),
+            (_, _, true) => map.convolve::<S, 8, 10, 2, 1, false>(simd, scratch),
+            (8, 1, false) => map.convolve::<S, 8, 7, 1, 1, true>(simd, scratch),
+            (_, 1, false) => map.convolve::<S, 14, 13, 1, 1, false>(simd, scratch),
+            (7, _, false) => map.convolve::<S, 7, 6, 2, 1, true>(simd, scratch),
+            (_, _, false) => map.convolve::<S, 7, 6, 2, 1, false>(simd, scratch),
         }
     }
 }

@@ -2,22 +2,19 @@
 //! that a group sees, [products][tiles][channels] are made, some rows of tiles at a time; then each product of all tiles is a product of
 //! matrices.
 
-use std::ops::Range;
+use pulp::Simd;
 
-use pulp::{Simd, WithSimd};
-
-use crate::buffer::{Buffer, Weights};
 use crate::layout::{BLOCK, Layout};
-use crate::network;
 use crate::place::Place;
 use crate::prefetch::Ahead;
 use crate::rows::Rows;
+use crate::spatial::blocks::Work;
 use crate::spatial::winograd::{self, SQUARE};
 use crate::tile::{outer, stretches};
 use crate::transpose::transpose;
 
 /// Vectors of outputs of a unit at most.
-const MOST: usize = 2;
+pub(super) const MOST: usize = 2;
 
 /// Tiles of a product that are read at once, at most.
 const TILES: usize = 28;
@@ -25,152 +22,90 @@ const TILES: usize = 28;
 /// Bytes of what is made of a group's inputs at a time: a share of the second-level cache.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// A 3×3 convolution as its inner loops read it.
-#[derive(Debug)]
-pub(crate) struct Spatial {
-    /// Inputs of a group.
-    inputs: usize,
-    /// Of each group, its inputs in the order in which they lie in the middle.
-    channels: Vec<usize>,
-    /// The pieces of its work.
-    pub units: Vec<Unit>,
-    weights: Weights,
-}
-
-/// Some outputs of a group.
-#[derive(Debug)]
-pub(crate) struct Unit {
-    group: usize,
-    /// How many there are.
-    pub outputs: usize,
-    /// Vectors that hold them: 1 or 2.
-    vectors: usize,
-    /// Where its weights begin: [products][inputs][outputs]
-    weights: usize,
-}
-
-impl Spatial {
-    /// `order`: where the channels of the middle lie.
-    pub fn new(conv: &network::Spatial, order: &[(usize, usize)], lanes: usize) -> Spatial {
-        let (inputs, outputs) = (conv.inputs / conv.groups, conv.outputs / conv.groups);
-        let (mut channels, mut units, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-        for group in 0..conv.groups {
-            let mut own: Vec<usize> = (group * inputs..(group + 1) * inputs).collect();
-            own.sort_unstable_by_key(|&channel| order[channel]);
-            let mut first = 0;
-            while first < outputs {
-                let vectors = ((outputs - first) / lanes).clamp(1, MOST);
-                let width = vectors * lanes;
-                let count = width.min(outputs - first);
-                let start = weights.len();
-                units.push(Unit { group, outputs: count, vectors, weights: start });
-                weights.resize(start + SQUARE * inputs * width, 0.0);
-                for (i, &channel) in own.iter().enumerate() {
-                    for o in 0..count {
-                        let row = (group * outputs + first + o) * inputs + channel % inputs;
-                        let products = winograd::filter_square(&conv.weights[row * 9..][..9]);
-                        for (product, weight) in products.into_iter().enumerate() {
-                            weights[start + (product * inputs + i) * width + o] = weight;
-                        }
-                    }
-                }
-                first += count;
+/// Weights [products][inputs][outputs].
+pub(super) fn pack<'a>(
+    inputs: &[usize],
+    outputs: usize,
+    taps: impl Fn(usize, usize) -> Option<&'a [f32]>,
+) -> Vec<f32> {
+    let mut weights = vec![0.0; SQUARE * inputs.len() * outputs];
+    for (i, &channel) in inputs.iter().enumerate() {
+        for (o, taps) in (0..outputs).filter_map(|o| Some((o, taps(channel, o)?))) {
+            for (product, weight) in winograd::filter_square(taps).into_iter().enumerate() {
+                weights[(product * inputs.len() + i) * outputs + o] = weight;
             }
-            channels.extend(own);
         }
-        Spatial { inputs, channels, units, weights: Weights::from(weights.as_slice()) }
     }
-
-    /// All weights.
-    pub fn weights(&mut self) -> &mut Weights {
-        &mut self.weights
-    }
+    weights
 }
 
-/// What a thread does of a convolution.
-pub(crate) struct Work<'a> {
-    pub conv: &'a Spatial,
-    pub units: Range<usize>,
-    /// Everybody's blocks of the middle, and where each channel lies.
-    pub middle: &'a [&'a [f32]],
-    pub places: &'a [Place],
-    pub layout: &'a Layout,
-    /// Planes of its outputs, one after another.
-    pub to: &'a mut [f32],
-    /// For tiles and sums.
-    pub scratch: &'a mut Buffer,
-}
-
-impl WithSimd for Work<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Work { conv, units, middle, places, layout, to, scratch } = self;
-        let Layout { size, plane, .. } = *layout;
-        let mut to = to;
-        let edge = size.div_ceil(2);
-        let mut slices = Vec::new();
-        let mut starts = Vec::new();
-        for units in conv.units[units].chunk_by(|a, b| a.group == b.group) {
-            let channels = &conv.channels[units[0].group * conv.inputs..][..conv.inputs];
-            // Each slice of a block that a group sees, as wide as a vector; and of each input, where it lies in those.
-            slices.clear();
-            starts.clear();
-            for place in channels.iter().map(|&channel| places[channel]) {
-                let lane = place.offset as usize % S::F32_LANES;
-                let slice = Place { offset: place.offset - lane as u32, ..place };
-                if slices.last() != Some(&slice) {
-                    slices.push(slice);
-                }
-                starts.push((slices.len() - 1) * S::F32_LANES + lane);
+/// A thread's share of a convolution.
+#[inline(always)]
+pub(super) fn convolve<S: Simd>(simd: S, work: Work<'_>) {
+    let Work { conv, units, middle, places, layout, to, scratch } = work;
+    let Layout { size, plane, .. } = *layout;
+    let mut to = to;
+    let edge = size.div_ceil(2);
+    let mut slices = Vec::new();
+    let mut starts = Vec::new();
+    for units in conv.units[units].chunk_by(|a, b| a.group == b.group) {
+        let channels = conv.seen(&units[0]);
+        // Each slice of a block that a group sees, as wide as a vector; and of each input, where it lies in those.
+        slices.clear();
+        starts.clear();
+        for place in channels.iter().map(|&channel| places[channel]) {
+            let lane = place.offset as usize % S::F32_LANES;
+            let slice = Place { offset: place.offset - lane as u32, ..place };
+            if slices.last() != Some(&slice) {
+                slices.push(slice);
             }
-            let blocks = (slices.len() * S::F32_LANES).div_ceil(BLOCK);
-            let row = 4 * SQUARE * edge * BLOCK * blocks;
-            let rows = (CHUNK_BYTES / row).clamp(1, edge);
-            let outputs: usize = units.iter().map(|unit| unit.outputs).sum();
-            let widest = units.iter().map(|unit| unit.vectors * S::F32_LANES).max().unwrap_or(0);
-            let block = (SQUARE * rows * edge + TILES) * BLOCK;
-            let sums = (SQUARE * rows * edge + TILES) * widest;
-            // Squares of pixels, when they are turned, run over the end.
-            let map = (2 * rows * size + 8) * widest;
-            let room = scratch.room(blocks * block + sums + map);
-            let (tiles, room) = room.split_at_mut(blocks * block);
-            let (sums, map) = room.split_at_mut(sums);
-            let (own, rest) = to.split_at_mut(outputs * plane);
-            to = rest;
-            for (first, rows) in stretches(edge, edge.div_ceil(edge.div_ceil(rows))) {
-                // Row by row: the slices of a block meet in the first-level cache.
-                for row in 0..rows {
-                    for (i, slice) in slices.iter().enumerate() {
-                        let at = i * S::F32_LANES;
-                        let map = slice.of(middle, 2 * (first + row) * layout.middle_stride * BLOCK);
-                        let to = &mut tiles[at / BLOCK * block + at % BLOCK..];
-                        let place = (row * edge, rows * edge);
-                        winograd::transform(simd, map, layout.middle_stride, to, place);
-                    }
+            starts.push((slices.len() - 1) * S::F32_LANES + lane);
+        }
+        let blocks = (slices.len() * S::F32_LANES).div_ceil(BLOCK);
+        let row = 4 * SQUARE * edge * BLOCK * blocks;
+        let rows = (CHUNK_BYTES / row).clamp(1, edge);
+        let outputs: usize = units.iter().map(|unit| unit.outputs).sum();
+        let widest = units.iter().map(|unit| unit.vectors * S::F32_LANES).max().unwrap_or(0);
+        let block = (SQUARE * rows * edge + TILES) * BLOCK;
+        let sums = (SQUARE * rows * edge + TILES) * widest;
+        // Squares of pixels, when they are turned, run over the end.
+        let map = (2 * rows * size + 8) * widest;
+        let room = scratch.room(blocks * block + sums + map);
+        let (tiles, room) = room.split_at_mut(blocks * block);
+        let (sums, map) = room.split_at_mut(sums);
+        let (own, rest) = to.split_at_mut(outputs * plane);
+        to = rest;
+        for (first, rows) in stretches(edge, edge.div_ceil(edge.div_ceil(rows))) {
+            // Row by row: the slices of a block meet in the first-level cache.
+            for row in 0..rows {
+                for (i, slice) in slices.iter().enumerate() {
+                    let at = i * S::F32_LANES;
+                    let map = slice.of(middle, 2 * (first + row) * layout.middle_stride * BLOCK);
+                    let to = &mut tiles[at / BLOCK * block + at % BLOCK..];
+                    let place = (row * edge, rows * edge);
+                    winograd::transform(simd, map, layout.middle_stride, to, place);
                 }
-                let mut inputs = Rows::new(block - (BLOCK - 1));
-                starts.iter().for_each(|at| inputs.push(&tiles[at / BLOCK * block + at % BLOCK..]));
-                let mut own = &mut *own;
-                for unit in units {
-                    let product = Product {
-                        tiles: rows * edge,
-                        inputs: &inputs,
-                        weights: &conv.weights.get()[unit.weights..],
-                        count: conv.inputs,
-                    };
-                    match unit.vectors {
-                        1 => product.sums::<S, 1>(simd, sums),
-                        _ => product.sums::<S, 2>(simd, sums),
-                    }
-                    let width = unit.vectors * S::F32_LANES;
-                    winograd::finish(simd, (rows, edge), size, width, sums, map);
-                    let (to, rest) = own.split_at_mut(unit.outputs * plane);
-                    own = rest;
-                    let pixels = (size - 2 * first).min(2 * rows) * size;
-                    transpose::<S>(map, (pixels, width), &mut to[2 * first * size..], (unit.outputs, plane));
+            }
+            let mut inputs = Rows::new(block - (BLOCK - 1));
+            starts.iter().for_each(|at| inputs.push(&tiles[at / BLOCK * block + at % BLOCK..]));
+            let mut own = &mut *own;
+            for unit in units {
+                let product = Product {
+                    tiles: rows * edge,
+                    inputs: &inputs,
+                    weights: conv.own(unit),
+                    count: conv.inputs,
+                };
+                match unit.vectors {
+                    1 => product.sums::<S, 1>(simd, sums),
+                    _ => product.sums::<S, 2>(simd, sums),
                 }
+                let width = unit.vectors * S::F32_LANES;
+                winograd::finish(simd, (rows, edge), size, width, sums, map);
+                let (to, rest) = own.split_at_mut(unit.outputs * plane);
+                own = rest;
+                let pixels = (size - 2 * first).min(2 * rows) * size;
+                transpose::<S>(map, (pixels, width), &mut to[2 * first * size..], (unit.outputs, plane));
             }
         }
     }
