@@ -1,8 +1,9 @@
 """Makes copies of ONNX Runtime and OpenVINO whose libraries ask `avx2_only.c` what the CPU can do: `avx2_only.py FOLDER`.
 
-Every CPUID instruction that the disassembler finds becomes UD2, which is as long. What is copied already is left alone.
+Every CPUID instruction that the disassembler finds becomes UD2, which is as long. A copy of the same version is left alone.
 """
 
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -36,14 +37,19 @@ def patched(library):
 
 
 def main(folder):
+    if not shutil.which("objdump"):
+        sys.exit("avx2_only: there is no objdump, which finds the instructions; it is a part of binutils")
     for name in PACKAGES:
         package = os.path.dirname(importlib.util.find_spec(name).origin)
         to = os.path.join(folder, name)
-        if os.path.exists(to):
+        version = importlib.metadata.version(name)
+        stamp = os.path.join(to, "copied_version")
+        if os.path.exists(stamp) and open(stamp).read() == version:
             continue
         # Whole or not at all.
         making = to + ".part"
         shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(to, ignore_errors=True)
         shutil.copytree(package, making)
         replaced = 0
         for parent, _, files in os.walk(making):
@@ -54,6 +60,8 @@ def main(folder):
                 replaced += count
         if replaced == 0:
             sys.exit(f"avx2_only: {name} does not ask for what the CPU can do")
+        with open(os.path.join(making, "copied_version"), "w") as file:
+            file.write(version)
         os.rename(making, to)
 
 
