@@ -6,7 +6,7 @@
 use crate::instructions::Registers;
 use crate::network;
 use crate::rows::Rows;
-use crate::spatial::pairs;
+use crate::spatial::{pairs, rows};
 
 /// Bytes of a middle that are made before they are used: a share of the second-level cache.
 const BAND_BYTES: usize = 256 << 10;
@@ -16,9 +16,9 @@ const BAND_BYTES: usize = 256 << 10;
 pub(crate) enum Along {
     /// All pixels of a plane, with a column of zeros between the rows.
     Plane,
-    /// Likewise, but the 3×3 goes along rows: for groups of few outputs, each row that is loaded serves three.
+    /// Along rows with nothing between them: for groups of few outputs, each row that is loaded serves three.
     Rows,
-    /// Along rows with nothing between them, and the 3×3 makes two at a time: for groups of more outputs, where registers are many.
+    /// Likewise, but the 3×3 makes two rows at a time: for groups of more outputs, where registers are many.
     Pairs,
     /// Outputs: for small maps, whose middle lies in blocks of channels.
     Channels,
@@ -117,8 +117,8 @@ impl Layout {
     /// For maps of `size`² pixels, whose middle of so many channels is shared by some threads.
     pub fn new(along: Along, size: usize, middle: usize, lanes: usize, threads: usize) -> Layout {
         let (stride, middle_stride) = match along {
-            Along::Plane | Along::Rows => (size + 1, size + 1),
-            Along::Pairs => (size, size),
+            Along::Plane => (size + 1, size + 1),
+            Along::Rows | Along::Pairs => (size, size),
             Along::Channels => (size, size + 2),
             Along::Squares => (size, size.next_multiple_of(2) + 2),
         };
@@ -130,6 +130,7 @@ impl Layout {
         };
         let band = match along {
             Along::Pairs if bands > 1 => size.div_ceil(bands).next_multiple_of(2),
+            Along::Rows if bands > 1 => size.div_ceil(bands).next_multiple_of(rows::MOST),
             _ => size.div_ceil(bands),
         };
         // Two rows are carried from band to band; a single band has but one before what is made.
@@ -179,7 +180,6 @@ impl Layout {
 
     /// What each tap of a 3×3 kernel sees of planes of the middle, for the outputs of a band as one row.
     pub fn see<'a>(&self, planes: &[&'a [f32]], rows: &mut Rows<'a>) {
-        rows.clear();
         for plane in planes {
             for tap in 0..9 {
                 rows.push(&plane[self.lead + tap / 3 * self.middle_stride + tap % 3..]);

@@ -22,6 +22,12 @@ pub(crate) fn prefetch_line(float: *const f32) {
     let _ = float;
 }
 
+/// Asks for the cache line of the float at `at`, if there is one.
+#[inline(always)]
+pub(crate) fn ahead(floats: &[f32], at: usize) {
+    prefetch_line(floats.as_ptr().wrapping_add(at));
+}
+
 /// Asks for what comes after some floats, a part of so many at each step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ahead<'a> {

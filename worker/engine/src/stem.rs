@@ -10,11 +10,14 @@ use pulp::{Simd, WithSimd};
 use crate::buffer::Buffer;
 use crate::layout::Layout;
 use crate::network;
+use crate::prefetch::ahead;
 use crate::rows::Rows;
 use crate::tile::{add, clip, store, stretches};
 
 /// Outputs of a tile.
 const HEIGHT: usize = 8;
+/// Most vectors of a tile.
+const MOST: usize = 3;
 /// Colours by taps.
 const TAPS: usize = 27;
 
@@ -128,7 +131,6 @@ impl WithSimd for Work<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Layout { size, stride, plane, .. } = *self.layout;
         let Stem { stride: step, row, .. } = *self.stem;
-        let most = if S::REGISTER_COUNT >= 32 { 3 } else { 1 };
         let vectors = size.div_ceil(S::F32_LANES);
         let mut taps = Rows::new((size - 1) * step * row + vectors * S::F32_LANES);
         (0..TAPS).for_each(|tap| taps.push(&self.image[self.stem.tap(tap)..]));
@@ -136,7 +138,7 @@ impl WithSimd for Work<'_> {
         for (weights, to) in self.stem.weights[self.units].iter().zip(planes) {
             let mut unit = Unit { taps: &taps, weights: weights.get(), to, plane };
             for y in 0..size {
-                for (at, vectors) in stretches(vectors, most) {
+                for (at, vectors) in stretches(vectors, MOST) {
                     let at = at * S::F32_LANES;
                     let (from, to) = (y * step * row + at, y * stride + at);
                     match vectors {
@@ -162,13 +164,35 @@ struct Unit<'a> {
 impl Unit<'_> {
     #[inline(always)]
     fn convolve<S: Simd, const V: usize>(&mut self, simd: S, at: usize, to: usize) {
-        let mut sums = [[simd.splat_f32s(0.0); V]; HEIGHT];
+        // What follows in each plane will be written soon.
+        for plane in 0..self.to.len() / self.plane {
+            for v in 0..V {
+                ahead(self.to, plane * self.plane + to + (V + v) * S::F32_LANES);
+            }
+        }
+        if S::REGISTER_COUNT >= 32 {
+            self.outputs::<S, HEIGHT, 0, V>(simd, at, to);
+        } else {
+            self.outputs::<S, { HEIGHT / 2 }, 0, V>(simd, at, to);
+            self.outputs::<S, { HEIGHT / 2 }, { HEIGHT / 2 }, V>(simd, at, to);
+        }
+    }
+
+    /// `R` of them, from `FIRST` on.
+    #[inline(always)]
+    fn outputs<S: Simd, const R: usize, const FIRST: usize, const V: usize>(
+        &mut self,
+        simd: S,
+        at: usize,
+        to: usize,
+    ) {
+        let mut sums = [[simd.splat_f32s(0.0); V]; R];
         let (taps, weights) = (self.taps.window(at, V * S::F32_LANES), self.weights.as_chunks::<HEIGHT>().0);
-        add::<S, HEIGHT, HEIGHT, 0, V, { clip::NONE }>(simd, &mut sums, taps, &[], weights);
-        let count = self.to.len() / self.plane;
-        for o in 0..HEIGHT {
+        add::<S, R, HEIGHT, FIRST, V, { clip::NONE }>(simd, &mut sums, taps, &[], weights);
+        let count = (self.to.len() / self.plane).saturating_sub(FIRST);
+        for o in 0..R {
             if o < count {
-                store::<S, V>(&mut self.to[o * self.plane + to..], sums[o]);
+                store::<S, V>(&mut self.to[(FIRST + o) * self.plane + to..], sums[o]);
             }
         }
     }

@@ -77,6 +77,44 @@ pub(crate) fn add<
     }
 }
 
+/// Adds Σ over planes and rows of taps of weights[plane][tap][output] · masked plane[row + tap], for a vector of each of `R` rows of `O` outputs;
+/// `stride`: floats from row to row of a plane.
+#[inline(always)]
+pub(crate) fn add_rows<S: Simd, const O: usize, const R: usize, const MASKED: bool>(
+    simd: S,
+    sums: &mut [[S::f32s; R]; O],
+    planes: Window<'_>,
+    stride: usize,
+    mask: S::f32s,
+    weights: &[[[f32; O]; 3]],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if assembly::rows::add::<S, O, R, MASKED>(sums, planes, stride, mask, weights) {
+        return;
+    }
+    for (k, weights) in weights[..planes.count()].iter().enumerate() {
+        let plane = planes.row(k, (R + 1) * stride + S::F32_LANES);
+        // Written out, so that every index is known and no sum leaves its register.
+        macro_rules! row {
+            ($($i:literal)*) => {$(
+                if $i < R + 2 {
+                    let [pixels] = load::<S, 1>(simd, &plane[$i * stride..]);
+                    let pixels = if MASKED { simd.and_f32s(mask, pixels) } else { pixels };
+                    for y in 0..3 {
+                        if $i >= y && $i - y < R {
+                            for o in 0..O {
+                                let weight = simd.splat_f32s(weights[y][o]);
+                                sums[o][$i - y] = simd.mul_add_e_f32s(weight, pixels, sums[o][$i - y]);
+                            }
+                        }
+                    }
+                }
+            )*};
+        }
+        row!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+    }
+}
+
 /// Adds Σ over inputs of weights[input][vector] · input[pixel], for `X` pixels, `STRIDE` floats from each to the next, by `N` vectors.
 #[inline(always)]
 pub(crate) fn outer<S: Simd, const X: usize, const N: usize, const STRIDE: usize>(

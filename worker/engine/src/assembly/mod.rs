@@ -7,3 +7,4 @@
 pub(crate) mod channels;
 pub(crate) mod clipped;
 pub(crate) mod planes;
+pub(crate) mod rows;

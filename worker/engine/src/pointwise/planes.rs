@@ -1,5 +1,4 @@
-//! The 1×1 convolution with vectors of pixels: a few vectors of every input of a group, clipped on the way into the registers. A group of
-//! many outputs keeps them in a panel, in the first-level cache, for its other outputs.
+//! The 1×1 convolution with vectors of pixels: a few vectors of every input of a group, clipped on the way into the registers.
 
 use std::ops::Range;
 

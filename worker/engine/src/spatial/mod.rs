@@ -4,5 +4,6 @@ pub(crate) mod blocks;
 mod channels;
 pub(crate) mod pairs;
 pub(crate) mod planes;
+pub(crate) mod rows;
 mod squares;
 mod winograd;

@@ -1,4 +1,5 @@
-//! The 3×3 convolution with vectors of pixels, on the middle's planes: directly, or two rows at a time (`pairs.rs`).
+//! The 3×3 convolution with vectors of pixels, on the middle's planes: of all pixels at once, or along rows
+//! (`rows.rs`), or two rows at a time (`pairs.rs`).
 
 use std::ops::Range;
 
@@ -10,7 +11,8 @@ use crate::network;
 use crate::place::Place;
 use crate::rows::Rows;
 use crate::spatial::pairs::{self, Pairs};
-use crate::tile::{add, clip, load, store, stretches};
+use crate::spatial::rows::{self, ByRows};
+use crate::tile::{add, clip, store, stretches};
 
 /// Taps of a kernel.
 const TAPS: usize = 9;
@@ -30,8 +32,7 @@ pub(crate) struct Unit {
     group: usize,
     /// How many: 1, 2, 4 or 8.
     pub outputs: usize,
-    /// [inputs][taps][outputs]; or where rows are reused, [columns of taps][inputs][rows of taps][outputs]; or for pairs of rows,
-    /// [inputs][columns of taps][parts][outputs].
+    /// [inputs][taps][outputs]; or in the order of its way.
     weights: Buffer,
 }
 
@@ -54,9 +55,7 @@ impl Spatial {
                 let tap = |input: usize, tap: usize| (0..height).map(move |o| taps(input, o)[tap]);
                 let weights: Vec<f32> = match along {
                     Along::Pairs => pairs::weights(inputs, height, taps),
-                    Along::Rows => (0..3 * inputs * 3)
-                        .flat_map(|i| tap(i / 3 % inputs, i % 3 * 3 + i / 3 / inputs))
-                        .collect(),
+                    Along::Rows => rows::weights(inputs, height, taps),
                     _ => (0..inputs * TAPS).flat_map(|i| tap(i / TAPS, i % TAPS)).collect(),
                 };
                 units.push(Unit { group, outputs: height, weights: Buffer::from(weights.as_slice()) });
@@ -89,34 +88,42 @@ impl WithSimd for Work<'_> {
         let Work { conv, units, middle, places, layout, rows, to } = self;
         let mut to = to;
         let mut planes = Vec::with_capacity(conv.inputs);
-        let vectors = (rows.len() * layout.stride).div_ceil(S::F32_LANES);
-        let mut seen = Rows::new(vectors * S::F32_LANES);
-        for unit in &conv.units[units] {
-            let channels = unit.group * conv.inputs..(unit.group + 1) * conv.inputs;
+        let mut seen = Rows::new(match layout.along {
+            Along::Rows => rows::length(layout),
+            _ => (rows.len() * layout.stride).next_multiple_of(S::F32_LANES),
+        });
+        for units in conv.units[units].chunk_by(|a, b| a.group == b.group) {
+            let channels = units[0].group * conv.inputs..(units[0].group + 1) * conv.inputs;
             planes.clear();
             planes.extend(places[channels].iter().map(|place| &place.of(middle, 0)[..layout.middle_plane]));
-            let (own, rest) = to.split_at_mut(unit.outputs * layout.plane);
-            to = rest;
-            if layout.along == Along::Plane {
-                layout.see(&planes, &mut seen);
+            seen.clear();
+            match layout.along {
+                Along::Plane => layout.see(&planes, &mut seen),
+                Along::Rows => rows::see(layout, &planes, &mut seen),
+                _ => {}
             }
-            let weights = unit.weights.get();
-            let pairs = Pairs { planes: &planes, weights, layout, rows: &rows };
-            let tile = Tile { planes: &planes, seen: &seen, weights, layout, rows: &rows };
-            match (layout.along, unit.outputs, S::REGISTER_COUNT >= 32) {
-                (Along::Pairs, 4, _) => pairs.convolve::<S, 4, 1>(simd, own),
-                (Along::Pairs, 2, _) => pairs.convolve::<S, 2, 2>(simd, own),
-                (Along::Pairs, ..) => pairs.convolve::<S, 1, 3>(simd, own),
-                (Along::Rows, 1, true) => tile.rows::<S, 1, 14>(simd, own),
-                (Along::Rows, 1, false) => tile.rows::<S, 1, 8>(simd, own),
-                (Along::Rows, _, true) => tile.rows::<S, 2, 8>(simd, own),
-                (Along::Rows, _, false) => tile.rows::<S, 2, 4>(simd, own),
-                (_, 8, _) => tile.plane::<S, 8, 3>(simd, own),
-                (_, 4, true) => tile.plane::<S, 4, 6>(simd, own),
-                (_, 4, false) => tile.plane::<S, 4, 3>(simd, own),
-                (_, 2, true) => tile.plane::<S, 2, 8>(simd, own),
-                (_, 2, false) => tile.plane::<S, 2, 5>(simd, own),
-                _ => tile.plane::<S, 1, 8>(simd, own),
+            for unit in units {
+                let (own, rest) = to.split_at_mut(unit.outputs * layout.plane);
+                to = rest;
+                let weights = unit.weights.get();
+                let pairs = Pairs { planes: &planes, weights, layout, rows: &rows };
+                let by_rows = ByRows { seen: &seen, weights, layout, rows: &rows };
+                let tile = Tile { seen: &seen, weights, layout, rows: &rows };
+                match (layout.along, unit.outputs, S::REGISTER_COUNT >= 32) {
+                    (Along::Pairs, 4, _) => pairs.convolve::<S, 4, 1>(simd, own),
+                    (Along::Pairs, 2, _) => pairs.convolve::<S, 2, 2>(simd, own),
+                    (Along::Pairs, ..) => pairs.convolve::<S, 1, 3>(simd, own),
+                    (Along::Rows, 1, true) => by_rows.convolve::<S, 1, 14>(simd, own),
+                    (Along::Rows, 1, false) => by_rows.convolve::<S, 1, { rows::MOST }>(simd, own),
+                    (Along::Rows, _, true) => by_rows.convolve::<S, 2, 8>(simd, own),
+                    (Along::Rows, _, false) => by_rows.convolve::<S, 2, { rows::MOST / 2 }>(simd, own),
+                    (_, 8, _) => tile.plane::<S, 8, 3>(simd, own),
+                    (_, 4, true) => tile.plane::<S, 4, 6>(simd, own),
+                    (_, 4, false) => tile.plane::<S, 4, 3>(simd, own),
+                    (_, 2, true) => tile.plane::<S, 2, 8>(simd, own),
+                    (_, 2, false) => tile.plane::<S, 2, 5>(simd, own),
+                    _ => tile.plane::<S, 1, 8>(simd, own),
+                }
             }
         }
     }
@@ -124,8 +131,7 @@ impl WithSimd for Work<'_> {
 
 /// What the outputs of a unit are made of.
 struct Tile<'a> {
-    planes: &'a [&'a [f32]],
-    /// What each tap sees of each of them, if vectors go along planes.
+    /// What each tap sees of each plane.
     seen: &'a Rows<'a>,
     weights: &'a [f32],
     layout: &'a Layout,
@@ -169,73 +175,5 @@ impl Tile<'_> {
         for o in 0..O {
             store::<S, V>(&mut to[o * self.layout.plane + start + at..], sums[o]);
         }
-    }
-
-    /// `R` rows at a time, a vector wide.
-    #[inline(always)]
-    fn rows<S: Simd, const O: usize, const R: usize>(&self, simd: S, to: &mut [f32]) {
-        for (row, rows) in stretches(self.rows.len(), R) {
-            macro_rules! columns {
-                ($($rows:literal)*) => {
-                    match rows {
-                        $($rows if $rows < R => self.columns::<S, O, $rows>(simd, to, row),)*
-                        _ => self.columns::<S, O, R>(simd, to, row),
-                    }
-                };
-            }
-            columns!(1 2 3 4 5 6 7 8 9 10 11 12 13);
-        }
-    }
-
-    #[inline(always)]
-    fn columns<S: Simd, const O: usize, const R: usize>(&self, simd: S, to: &mut [f32], row: usize) {
-        let Layout { size, stride, plane, .. } = *self.layout;
-        for column in (0..size).step_by(S::F32_LANES) {
-            // The last ones go as far as the row does.
-            let column = column.min(size - S::F32_LANES);
-            let sums = self.square::<S, O, R>(simd, row, column);
-            let at = (self.rows.start + row) * stride + column;
-            for o in 0..O {
-                for r in 0..R {
-                    store::<S, 1>(&mut to[o * plane + at + r * stride..], [sums[o][r]]);
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn square<S: Simd, const O: usize, const R: usize>(
-        &self,
-        simd: S,
-        row: usize,
-        column: usize,
-    ) -> [[S::f32s; R]; O] {
-        let Layout { middle_stride, lead, .. } = *self.layout;
-        let at = lead + row * middle_stride + column;
-        let mut sums = [[simd.splat_f32s(0.0); R]; O];
-        let weights = self.weights.as_chunks::<O>().0.as_chunks::<3>().0;
-        for (x, weights) in weights.chunks_exact(self.planes.len()).enumerate() {
-            for (plane, weights) in self.planes.iter().zip(weights) {
-                let window = &plane[at + x..][..(R + 1) * middle_stride + S::F32_LANES];
-                // Written out, so that every index is known and no sum leaves its register.
-                macro_rules! row {
-                    ($($i:literal)*) => {$(
-                        if $i < R + 2 {
-                            let [pixels] = load::<S, 1>(simd, &window[$i * middle_stride..]);
-                            for y in 0..3 {
-                                if $i >= y && $i - y < R {
-                                    for o in 0..O {
-                                        let weight = simd.splat_f32s(weights[y][o]);
-                                        sums[o][$i - y] = simd.mul_add_e_f32s(weight, pixels, sums[o][$i - y]);
-                                    }
-                                }
-                            }
-                        }
-                    )*};
-                }
-                row!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
-            }
-        }
-        sums
     }
 }
