@@ -226,16 +226,9 @@ fn hold(shape: Shape, along: Along, threads: usize) {
 
 #[test]
 fn vectors_along_planes_and_rows_make_the_sums_of_plain_loops() {
-    let shapes = [
-        (1, 3, 1, 1),
-        (4, 7, 4, 2),
-        (9, 16, 2, 3),
-        (8, 20, 1, 13),
-        (3, 1, 3, 4),
-        (12, 5, 4, 8),
-        (60, 2, 1, 12),
-    ];
-    for size in [1, 2, 7, 10, 14, 16, 19, 28] {
+    let shapes = [(1, 3, 1, 1), (4, 7, 4, 2), (9, 16, 2, 3), (8, 20, 1, 13), (3, 1, 3, 4), (12, 5, 4, 8)];
+    // The largest has vectors in the middle of a row on every CPU, and as many rows as the largest tile of few registers.
+    for size in [1, 2, 7, 14, 16, 19, 40] {
         for (outputs, inputs, groups, outputs_3x3) in shapes {
             let shape =
                 Shape { size, channels: 23, groups, inputs, outputs, groups_3x3: groups, outputs_3x3 };

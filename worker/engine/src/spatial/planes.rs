@@ -1,5 +1,5 @@
-//! The 3×3 convolution with vectors of pixels, on the middle's planes: of all pixels at once, or along rows
-//! (`rows.rs`), or two rows at a time (`pairs.rs`).
+//! The 3×3 convolution with vectors of pixels, on the middle's planes: of all pixels as one row, or along rows (`rows.rs`), or two
+//! rows at a time (`pairs.rs`).
 
 use std::ops::Range;
 

@@ -18,8 +18,10 @@ const THERE: f32 = f32::from_bits(u32::MAX);
 /// Floats of the longest vector.
 const LONGEST: usize = 16;
 
-/// Masks of a vector of pixels whose first has none on the left, and whose last has none on the right; the latter are the last ones.
+/// Masks of what the left column of taps sees of a row's first vector, from the beginning on.
 const LEFT: [f32; LONGEST] = mask_all_but(0);
+
+/// Masks of what the right column sees of a row's last vector, up to the end.
 const RIGHT: [f32; LONGEST] = mask_all_but(LONGEST - 1);
 
 const fn mask_all_but(one: usize) -> [f32; LONGEST] {
