@@ -82,24 +82,35 @@ impl Vectors {
         }
     }
 
-    /// What their registers hold.
-    pub fn registers(self) -> Registers {
+    /// What a core of this CPU offers with them.
+    pub fn core(self) -> Core {
         struct Ask;
         impl WithSimd for Ask {
-            type Output = Registers;
-            fn with_simd<S: Simd>(self, _: S) -> Registers {
-                Registers { lanes: S::F32_LANES, many: S::REGISTER_COUNT >= 32 }
+            type Output = Core;
+            fn with_simd<S: Simd>(self, _: S) -> Core {
+                Core { lanes: S::F32_LANES, many_registers: S::REGISTER_COUNT >= 32, beside: beside() }
             }
         }
         self.run(Ask)
     }
 }
 
-/// Registers of a CPU, on which the layout of memory depends.
+/// What a core of a CPU offers: the order of weights and the layout of memory depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Registers {
+pub(crate) struct Core {
     /// Floats that a vector holds.
     pub lanes: usize,
     /// Whether there are 32 of them; else 16.
-    pub many: bool,
+    pub many_registers: bool,
+    /// Whether additions, maxima and minima run beside multiply-adds; else each takes the place of one.
+    pub beside: bool,
+}
+
+/// AMD's cores have ports of their own for additions and comparisons; Intel's make them where multiply-adds are made. What is not known is
+/// taken for the latter.
+fn beside() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return raw_cpuid::CpuId::new().get_vendor_info().is_some_and(|vendor| vendor.as_str() == "AuthenticAMD");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }

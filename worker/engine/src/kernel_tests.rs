@@ -4,7 +4,7 @@ use cnx_proto::random::{Purpose, Stream};
 
 use crate::Instructions;
 use crate::buffer::Buffer;
-use crate::instructions::Vectors;
+use crate::instructions::{Core, Vectors};
 use crate::layout::{Along, BLOCK, Layout};
 use crate::network::{Group, Layer, Norm, Pointwise, Spatial, Stem};
 use crate::place::Place;
@@ -109,14 +109,15 @@ fn hold(shape: Shape, along: Along, threads: usize) {
     let expected_middle = plain_pointwise(&layer.pointwise, &image, area);
     let expected = plain_spatial(&layer.spatial, &expected_middle, size);
     let (largest_middle, largest_output) = (largest(&expected_middle), largest(&expected));
-    for vectors in vectors() {
-        let registers = vectors.registers();
+    for (vectors, beside) in vectors().into_iter().flat_map(|vectors| [(vectors, false), (vectors, true)]) {
+        // Of either maker.
+        let core = Core { beside, ..vectors.core() };
         let blocks = matches!(along, Along::Channels | Along::Squares);
-        if along == Along::Rows && size < registers.lanes || blocks && registers.lanes == 1 {
+        if along == Along::Rows && size < core.lanes || blocks && core.lanes == 1 {
             continue;
         }
         // Many threads have small bands.
-        let layout = Layout::new(along, size, layer.pointwise.outputs * 8, registers.lanes, threads);
+        let layout = Layout::new(along, size, layer.pointwise.outputs * 8, core.lanes, threads);
         let mut features = vec![0.0; shape.channels * layout.plane];
         for (plane, image) in features.chunks_exact_mut(layout.plane).zip(image.chunks_exact(area)) {
             for (y, row) in image.chunks_exact(size).enumerate() {
@@ -124,7 +125,7 @@ fn hold(shape: Shape, along: Along, threads: usize) {
             }
         }
         let places: Vec<Place> = (0..shape.channels).map(|c| Place::new(0, c * layout.plane)).collect();
-        let packed = packed::Layer::new(&layer, size, along, registers);
+        let packed = packed::Layer::new(&layer, size, along, core);
         let mut to = vec![f32::NAN; layer.spatial.outputs * layout.plane];
         let mut panel = Buffer::default();
         let at_pixel = |place: Place, y: usize, x: usize| match along {
@@ -170,6 +171,7 @@ fn hold(shape: Shape, along: Along, threads: usize) {
                             floor: 0.0,
                             to: &mut middle,
                             plane: layout.middle_plane,
+                            panel: &mut panel,
                         },
                     });
                     check_middle(&middle, &middle_places, band.clone());
@@ -244,8 +246,8 @@ fn bands_of_rows_make_the_sums_of_whole_maps() {
     let shape =
         Shape { size: 57, channels: 9, groups: 2, inputs: 3, outputs: 40, groups_3x3: 2, outputs_3x3: 2 };
     for along in [Along::Plane, Along::Rows, Along::Pairs] {
-        let registers = Vectors::Portable.registers();
-        assert!(Layout::new(along, 57, 640, registers.lanes, 1).bands().count() > 2);
+        let core = Vectors::Portable.core();
+        assert!(Layout::new(along, 57, 640, core.lanes, 1).bands().count() > 2);
         hold(shape, along, 1);
     }
 }
@@ -276,7 +278,7 @@ fn the_first_convolution_makes_the_sums_of_plain_loops() {
         let network = Stem { weights: weights.clone(), outputs, stride };
         let out = (size - 1) / stride + 1;
         for vectors in vectors() {
-            let lanes = vectors.registers().lanes;
+            let lanes = vectors.core().lanes;
             let layout = Layout::new(Along::Plane, out, 1, lanes, 1);
             let packed = stem::Stem::new(&network, size, lanes);
             let mut laid_out = vec![0.0; packed.floats()];
@@ -310,7 +312,7 @@ fn the_first_convolution_makes_the_sums_of_plain_loops() {
 fn halving_takes_the_means_of_squares_and_leaves_out_an_odd_edge() {
     for size in [2, 5, 8, 14, 33, 56] {
         for vectors in vectors() {
-            let lanes = vectors.registers().lanes;
+            let lanes = vectors.core().lanes;
             let from = Layout::new(Along::Plane, size, 1, lanes, 1);
             let into = Layout::new(Along::Plane, size / 2, 1, lanes, 1);
             let planes = random(3, 2 * from.plane);

@@ -3,7 +3,7 @@
 //! Features are planes, one a channel, each with room behind it, so that vectors may run over its end. A dense layer's middle, what
 //! its 1×1 convolution hands to its 3×3, has zeros around it and is made in bands of rows, so that it stays in the cache.
 
-use crate::instructions::Registers;
+use crate::instructions::Core;
 use crate::network;
 use crate::rows::Rows;
 use crate::spatial::{pairs, rows};
@@ -83,14 +83,14 @@ fn spread(floats: usize) -> usize {
 
 impl Layout {
     /// What vectors go along best in a block.
-    pub fn along(block: &network::Block, registers: Registers) -> Along {
+    pub fn along(block: &network::Block, core: Core) -> Along {
         let outputs = |layer: &network::Layer| layer.spatial.outputs / layer.spatial.groups;
         let fewest = block.layers.iter().map(outputs).min().unwrap_or(0);
         let fits = |layer: &network::Layer| {
             let middle = layer.pointwise.groups.iter().all(|group| group.outputs.len().is_multiple_of(BLOCK));
-            middle && outputs(layer).is_multiple_of(registers.lanes)
+            middle && outputs(layer).is_multiple_of(core.lanes)
         };
-        let vectors = (4..=BLOCK).contains(&registers.lanes);
+        let vectors = (4..=BLOCK).contains(&core.lanes);
         if vectors && block.layers.iter().all(fits) {
             match block.size {
                 ..=SMALLER => return Along::Channels,
@@ -99,7 +99,7 @@ impl Layout {
             }
         }
         // Half vectors that are multiplied for an output of an input.
-        let Registers { lanes, .. } = registers;
+        let Core { lanes, .. } = core;
         let rest = match block.size % lanes {
             0 => 0,
             rest if pairs::fit_half(lanes, rest) => 1,
@@ -107,10 +107,13 @@ impl Layout {
         };
         let pairs = 12 * block.size.div_ceil(2) * (2 * (block.size / lanes) + rest);
         let flat = 2 * 9 * (block.size * (block.size + 1)).div_ceil(lanes);
-        if registers.many && fewest >= 2 && pairs < flat {
+        // Where what is made of the inputs costs as much as the products that it saves, pairs gain little beside tiles of a few outputs,
+        // nothing beside those of many; what is left is what the 1×1 gains from rows side by side, which is most on small maps.
+        let pays = core.beside || block.size <= if fewest < 8 { 2 * SMALL } else { SMALL };
+        if core.many_registers && fewest >= 2 && pays && pairs < flat {
             return Along::Pairs;
         }
-        let wide = registers.lanes > 1 && block.size >= registers.lanes;
+        let wide = core.lanes > 1 && block.size >= core.lanes;
         if fewest <= 2 && wide { Along::Rows } else { Along::Plane }
     }
 

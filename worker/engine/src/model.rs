@@ -79,7 +79,7 @@ impl Model {
         }
         let network = Network::new(spec, state);
         let vectors = Vectors::of(Instructions::Auto)?;
-        let packed = Packed::new(&network, vectors.registers());
+        let packed = Packed::new(&network, vectors.core());
         Ok(Model { spec: spec.clone(), network, packed, vectors })
     }
 
@@ -94,7 +94,7 @@ impl Model {
     /// When the CPU lacks them.
     pub fn with_instructions(self, instructions: Instructions) -> Result<Model, Error> {
         let vectors = Vectors::of(instructions)?;
-        let packed = Packed::new(&self.network, vectors.registers());
+        let packed = Packed::new(&self.network, vectors.core());
         Ok(Model { packed, vectors, ..self })
     }
 }

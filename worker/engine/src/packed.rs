@@ -2,7 +2,7 @@
 
 use crate::buffer::Weights;
 use crate::head::Head;
-use crate::instructions::Registers;
+use crate::instructions::Core;
 use crate::layout::{Along, Layout};
 use crate::network::{self, Network};
 use crate::pointwise::{self, planes::Pointwise};
@@ -12,7 +12,7 @@ use crate::stem::Stem;
 /// A network, packed.
 #[derive(Debug)]
 pub(crate) struct Packed {
-    pub registers: Registers,
+    pub core: Core,
     pub stem: Stem,
     pub blocks: Vec<Block>,
     pub head: Head,
@@ -43,12 +43,12 @@ pub(crate) enum Layer {
 }
 
 impl Packed {
-    pub fn new(network: &Network, registers: Registers) -> Packed {
+    pub fn new(network: &Network, core: Core) -> Packed {
         let mut packed = Packed {
-            registers,
-            stem: Stem::new(&network.stem, network.size, registers.lanes),
-            blocks: network.blocks.iter().map(|block| Block::new(block, registers)).collect(),
-            head: Head::new(&network.last, &network.classifier, registers.lanes),
+            core,
+            stem: Stem::new(&network.stem, network.size, core.lanes),
+            blocks: network.blocks.iter().map(|block| Block::new(block, core)).collect(),
+            head: Head::new(&network.last, &network.classifier, core.lanes),
             size: network.size,
             classes: network.classes(),
         };
@@ -64,15 +64,15 @@ impl Packed {
 }
 
 impl Block {
-    fn new(block: &network::Block, registers: Registers) -> Block {
-        let along = Layout::along(block, registers);
-        let layer = |layer: &network::Layer| Layer::new(layer, block.size, along, registers);
+    fn new(block: &network::Block, core: Core) -> Block {
+        let along = Layout::along(block, core);
+        let layer = |layer: &network::Layer| Layer::new(layer, block.size, along, core);
         Block {
             size: block.size,
             along,
             middle: block.layers.iter().map(|layer| layer.pointwise.outputs).max().unwrap_or(0),
             layers: block.layers.iter().map(layer).collect(),
-            transition: block.transition.as_ref().map(Pointwise::new),
+            transition: block.transition.as_ref().map(|conv| Pointwise::new(conv, core)),
         }
     }
 }
@@ -86,17 +86,17 @@ impl Layer {
         }
     }
 
-    pub fn new(layer: &network::Layer, size: usize, along: Along, registers: Registers) -> Layer {
+    pub fn new(layer: &network::Layer, size: usize, along: Along, core: Core) -> Layer {
         let (conv, conv_3x3) = (&layer.pointwise, &layer.spatial);
         match along {
             Along::Plane | Along::Rows | Along::Pairs => Layer::Planes(
-                Pointwise::new(conv),
-                spatial::planes::Spatial::new(conv_3x3, along, registers.many),
+                Pointwise::new(conv, core),
+                spatial::planes::Spatial::new(conv_3x3, along, core.many_registers),
             ),
             Along::Channels | Along::Squares => {
-                let pointwise = pointwise::channels::Pointwise::new(conv, registers.lanes);
+                let pointwise = pointwise::channels::Pointwise::new(conv, core);
                 let order = &pointwise.order;
-                let spatial = spatial::blocks::Spatial::new(conv_3x3, order, along, size, registers);
+                let spatial = spatial::blocks::Spatial::new(conv_3x3, order, along, size, core);
                 Layer::Blocks(pointwise, spatial)
             }
         }

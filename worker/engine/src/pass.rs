@@ -184,6 +184,7 @@ impl Pass {
                     floor: f32::NEG_INFINITY,
                     to: write(&parts.transition[thread]).get_mut(),
                     plane: schedule.layout.plane,
+                    panel: &mut member.scratch,
                 })
             });
             self.halve(i, vectors, thread, &parts.transition, 0..planes.counts[thread]);
@@ -245,6 +246,7 @@ impl Pass {
                                 to: &mut write(&parts.middle[thread]).get_mut()
                                     [..plan.middle.counts[thread] * layout.middle_plane],
                                 plane: layout.middle_plane,
+                                panel: &mut member.scratch,
                             },
                         })
                     });

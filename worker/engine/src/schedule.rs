@@ -76,7 +76,7 @@ impl Schedule {
 impl Block {
     /// `entering`: of each channel that enters, the thread that makes it and the number of its plane there.
     fn new(block: &packed::Block, packed: &Packed, threads: usize, entering: &[[usize; 2]]) -> Block {
-        let layout = Layout::new(block.along, block.size, block.middle, packed.registers.lanes, threads);
+        let layout = Layout::new(block.along, block.size, block.middle, packed.core.lanes, threads);
         let mut planes = vec![0; threads];
         entering.iter().for_each(|&[thread, _]| planes[thread] += 1);
         let place = |&[thread, number]: &[usize; 2]| Place::new(thread, number * layout.plane);

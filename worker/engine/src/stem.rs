@@ -188,7 +188,7 @@ impl Unit<'_> {
     ) {
         let mut sums = [[simd.splat_f32s(0.0); V]; R];
         let (taps, weights) = (self.taps.window(at, V * S::F32_LANES), self.weights.as_chunks::<HEIGHT>().0);
-        add::<S, R, HEIGHT, FIRST, V, { clip::NONE }>(simd, &mut sums, taps, &[], weights);
+        add::<S, R, HEIGHT, FIRST, V, { clip::NONE }>(simd, &mut sums, taps, &[], &mut [], weights);
         let count = (self.to.len() / self.plane).saturating_sub(FIRST);
         for o in 0..R {
             if o < count {

@@ -26,10 +26,13 @@ pub(crate) mod clip {
     pub const FALLING: u8 = 2;
     /// Besides, what follows the vectors is brought closer.
     pub const AHEAD: u8 = 4;
+    /// Besides, the clipped vectors are kept, for [`super::add_kept`].
+    pub const KEEP: u8 = 8;
 }
 
 /// Adds Σ over inputs of weights[input][row] · clipped input[vector], for `R` rows from `FIRST` on of a tile of `HEIGHT`. `limits`: one for
-/// each input, unless `CLIP` is NONE.
+/// each input, unless `CLIP` is NONE. `kept`: where to
+/// KEEP the vectors of each.
 #[inline(always)]
 pub(crate) fn add<
     S: Simd,
@@ -43,15 +46,17 @@ pub(crate) fn add<
     sums: &mut [[S::f32s; V]; R],
     inputs: Window<'_>,
     limits: &[f32],
+    kept: &mut [[S::f32s; V]],
     weights: &[[f32; HEIGHT]],
 ) {
     #[cfg(target_arch = "x86_64")]
-    if assembly::planes::add::<S, R, HEIGHT, FIRST, V, CLIP>(sums, inputs, limits, weights) {
+    if assembly::planes::add::<S, R, HEIGHT, FIRST, V, CLIP>(sums, inputs, limits, kept, weights) {
         return;
     }
-    let kind = CLIP & !clip::AHEAD;
+    let kind = CLIP & !(clip::AHEAD | clip::KEEP);
     let limits = if kind == clip::NONE { limits } else { &limits[..inputs.count()] };
     let weights = &weights[..inputs.count()];
+    let kept = if CLIP & clip::KEEP == 0 { kept } else { &mut kept[..inputs.count()] };
     for (k, mut pixels) in inputs.vectors::<S, V>(simd).enumerate() {
         if CLIP & clip::AHEAD != 0 {
             for v in 0..V {
@@ -68,8 +73,33 @@ pub(crate) fn add<
                 };
             }
         }
+        if CLIP & clip::KEEP != 0 {
+            kept[k] = pixels;
+        }
         for r in 0..R {
             let weight = simd.splat_f32s(weights[k][FIRST + r]);
+            for v in 0..V {
+                sums[r][v] = simd.mul_add_e_f32s(weight, pixels[v], sums[r][v]);
+            }
+        }
+    }
+}
+
+/// Adds Σ over inputs of weights[input][row] · kept[input][vector], for `R` rows from `FIRST` on of a tile of `HEIGHT`.
+#[inline(always)]
+pub(crate) fn add_kept<S: Simd, const R: usize, const HEIGHT: usize, const FIRST: usize, const V: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; V]; R],
+    kept: &[[S::f32s; V]],
+    weights: &[[f32; HEIGHT]],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if assembly::planes::add_kept::<S, R, HEIGHT, FIRST, V>(sums, kept, weights) {
+        return;
+    }
+    for (pixels, weights) in kept.iter().zip(weights) {
+        for r in 0..R {
+            let weight = simd.splat_f32s(weights[FIRST + r]);
             for v in 0..V {
                 sums[r][v] = simd.mul_add_e_f32s(weight, pixels[v], sums[r][v]);
             }

@@ -1,4 +1,4 @@
-//! The tile of `tile::add` for AVX2: 4 rows by 3 vectors.
+//! The tile of `tile::add` and `tile::add_kept` for AVX2: 4 rows by 3 vectors.
 
 use std::any::TypeId;
 use std::arch::asm;
@@ -17,6 +17,11 @@ pub(crate) const VECTORS: usize = 3;
 
 const RISING_AHEAD: u8 = clip::RISING | clip::AHEAD;
 const FALLING_AHEAD: u8 = clip::FALLING | clip::AHEAD;
+const RISING_KEPT: u8 = RISING_AHEAD | clip::KEEP;
+const FALLING_KEPT: u8 = FALLING_AHEAD | clip::KEEP;
+
+/// The vectors were clipped and kept before.
+const KEPT: u8 = u8::MAX;
 
 type Sums = [[__m256; VECTORS]; ROWS];
 
@@ -33,35 +38,69 @@ pub(crate) fn add<
     sums: &mut [[S::f32s; V]; R],
     inputs: Window<'_>,
     limits: &[f32],
+    kept: &mut [[S::f32s; V]],
     weights: &[[f32; HEIGHT]],
 ) -> bool {
-    if TypeId::of::<S>() != TypeId::of::<V3>() || R != ROWS || V != VECTORS {
+    if !fits::<S, R, HEIGHT, FIRST, V>() {
         return false;
     }
-    const { assert!(R != ROWS || FIRST + ROWS <= HEIGHT) };
     let count = inputs.count();
     if count == 0 {
         return true;
     }
     let (starts, at) = inputs.starts(VECTORS * 8);
     assert!(weights.len() >= count && (CLIP == clip::NONE || limits.len() >= count));
+    assert!(CLIP & clip::KEEP == 0 || kept.len() >= count);
     // SAFETY: R and V are those of the tile, and vectors of 8 floats are `__m256`s by another name. An `S` exists only where the CPU
-    // has AVX2 and FMA. From each start, 24 floats may be read at `at`; of each row of weights, 4 from `FIRST` on.
+    // has AVX2 and FMA. From each start, 24 floats may be read at `at`; of each row of weights, 4 from `FIRST` on; there is
+    // room to keep 24 floats of each.
     unsafe {
         let mut tile: Sums = transmute_copy(sums);
         let weights = weights.as_ptr().cast::<f32>().add(FIRST);
-        run::<HEIGHT, CLIP>(&mut tile, starts, 4 * at, limits, weights);
+        let kept = kept.as_mut_ptr().cast();
+        run::<HEIGHT, CLIP>(&mut tile, count, starts.as_ptr(), 4 * at, limits.as_ptr(), kept, weights);
         *sums = transmute_copy(&tile);
     }
     true
 }
 
+/// Does what `tile::add_kept` does, if these are the instructions and the size for it; else says so.
+#[inline(always)]
+pub(crate) fn add_kept<S: Simd, const R: usize, const HEIGHT: usize, const FIRST: usize, const V: usize>(
+    sums: &mut [[S::f32s; V]; R],
+    kept: &[[S::f32s; V]],
+    weights: &[[f32; HEIGHT]],
+) -> bool {
+    if !fits::<S, R, HEIGHT, FIRST, V>() {
+        return false;
+    }
+    let count = kept.len().min(weights.len());
+    if count == 0 {
+        return true;
+    }
+    // SAFETY: as above; of each that is kept, 24 floats may be read, and nothing is written.
+    unsafe {
+        let mut tile: Sums = transmute_copy(sums);
+        let weights = weights.as_ptr().cast::<f32>().add(FIRST);
+        let kept = kept.as_ptr().cast_mut().cast();
+        run::<HEIGHT, KEPT>(&mut tile, count, std::ptr::null(), 0, std::ptr::null(), kept, weights);
+        *sums = transmute_copy(&tile);
+    }
+    true
+}
+
+/// Whether these are the instructions and the size of the tile.
+#[inline(always)]
+fn fits<S: Simd, const R: usize, const HEIGHT: usize, const FIRST: usize, const V: usize>() -> bool {
+    const { assert!(R != ROWS || FIRST + ROWS <= HEIGHT) };
+    TypeId::of::<S>() == TypeId::of::<V3>() && R == ROWS && V == VECTORS
+}
+
 /// The loop over inputs. Each line of registers is a row of the tile.
 macro_rules! sum {
-    ($load:expr, $sums:ident, $count:expr, $starts:expr, $at:expr, $limits:expr, $weights:expr, $step:expr) => {
+    ($load:expr, $sums:ident, $count:expr, $starts:expr, $at:expr, $limits:expr, $kept:expr, $weights:expr, $step:expr) => {
         asm!(
             "2:",
-            "mov {start}, qword ptr [{starts}]",
             $load,
             "vbroadcastss {t}, dword ptr [{weights}]",
             "vfmadd231ps {a0}, {t}, {x}",
@@ -81,12 +120,14 @@ macro_rules! sum {
             "vfmadd231ps {d2}, {t}, {z}",
             "add {starts}, 8",
             "add {limits}, 4",
+            "add {kept}, 96",
             "add {weights}, {step}",
             "dec {count}",
             "jnz 2b",
             start = out(reg) _,
             starts = inout(reg) $starts => _,
             limits = inout(reg) $limits => _,
+            kept = inout(reg) $kept => _,
             weights = inout(reg) $weights => _,
             count = inout(reg) $count => _,
             at = in(reg) $at,
@@ -107,15 +148,16 @@ macro_rules! sum {
             d0 = inout(ymm_reg) $sums[3][0],
             d1 = inout(ymm_reg) $sums[3][1],
             d2 = inout(ymm_reg) $sums[3][2],
-            options(nostack, readonly),
+            options(nostack),
         )
     };
 }
 
-/// The vectors of an input, clipped; before that, `$ahead`.
+/// The vectors of an input, clipped; before that, `$ahead`; after it, `$keep`.
 macro_rules! clipped {
-    ($clip:literal, $ahead:expr) => {
+    ($clip:literal, $ahead:expr, $keep:expr) => {
         concat!(
+            "mov {start}, qword ptr [{starts}]\n",
             $ahead,
             "vbroadcastss {t}, dword ptr [{limits}]\n",
             $clip,
@@ -123,7 +165,8 @@ macro_rules! clipped {
             $clip,
             " {y}, {t}, ymmword ptr [{start} + {at} + 32]\n",
             $clip,
-            " {z}, {t}, ymmword ptr [{start} + {at} + 64]"
+            " {z}, {t}, ymmword ptr [{start} + {at} + 64]",
+            $keep,
         )
     };
 }
@@ -135,33 +178,54 @@ macro_rules! ahead {
     };
 }
 
+/// Keeps the clipped vectors.
+macro_rules! keep {
+    () => {
+        "
+        vmovups ymmword ptr [{kept}], {x}
+        vmovups ymmword ptr [{kept} + 32], {y}
+        vmovups ymmword ptr [{kept} + 64], {z}"
+    };
+}
+
 /// # Safety
-/// From each start, `VECTORS` vectors may be read `at` bytes on; `weights`, `HEIGHT` floats from row to row, may be read for as many rows of
-/// `ROWS`; unless `CLIP` is NONE there are as many limits. There is at least one start.
+/// From each of `count` starts, `VECTORS` vectors may be read `at` bytes on; `weights`, `HEIGHT` floats from row to row, may be read for as
+/// many rows of `ROWS`; unless `CLIP` is NONE there are as many limits. Where it says KEEP, as many vectors may be written to `kept`; where
+/// it is KEPT, they may be read there, and there need be neither starts nor limits. `count` is not 0.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn run<const HEIGHT: usize, const CLIP: u8>(
     sums: &mut Sums,
-    starts: &[*const f32],
+    count: usize,
+    starts: *const *const f32,
     at: usize,
-    limits: &[f32],
+    limits: *const f32,
+    kept: *mut f32,
     weights: *const f32,
 ) {
-    let (count, starts, limits) = (starts.len(), starts.as_ptr(), limits.as_ptr());
-    // SAFETY: the caller's; without a clip, the address of the limits is counted up but not read.
+    // SAFETY: the caller's; addresses that are not needed are counted up but not used.
     unsafe {
         macro_rules! run {
             ($load:expr) => {
-                sum!($load, sums, count, starts, at, limits, weights, 4 * HEIGHT)
+                sum!($load, sums, count, starts, at, limits, kept, weights, 4 * HEIGHT)
             };
         }
         match CLIP {
-            clip::RISING => run!(clipped!("vmaxps", "")),
-            clip::FALLING => run!(clipped!("vminps", "")),
-            RISING_AHEAD => run!(clipped!("vmaxps", ahead!())),
-            FALLING_AHEAD => run!(clipped!("vminps", ahead!())),
+            clip::RISING => run!(clipped!("vmaxps", "", "")),
+            clip::FALLING => run!(clipped!("vminps", "", "")),
+            RISING_AHEAD => run!(clipped!("vmaxps", ahead!(), "")),
+            FALLING_AHEAD => run!(clipped!("vminps", ahead!(), "")),
+            RISING_KEPT => run!(clipped!("vmaxps", ahead!(), keep!())),
+            FALLING_KEPT => run!(clipped!("vminps", ahead!(), keep!())),
+            KEPT => run!(
+                "// neither {start} nor {at}
+                 vmovups {x}, ymmword ptr [{kept}]
+                 vmovups {y}, ymmword ptr [{kept} + 32]
+                 vmovups {z}, ymmword ptr [{kept} + 64]"
+            ),
             _ => run!(
-                "vmovups {x}, ymmword ptr [{start} + {at}]
+                "mov {start}, qword ptr [{starts}]
+                 vmovups {x}, ymmword ptr [{start} + {at}]
                  vmovups {y}, ymmword ptr [{start} + {at} + 32]
                  vmovups {z}, ymmword ptr [{start} + {at} + 64]"
             ),

@@ -6,6 +6,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use crate::buffer::{Buffer, Weights};
+use crate::instructions::Core;
 use crate::layout::{BLOCK, Layout};
 use crate::network;
 use crate::place::Place;
@@ -46,15 +47,17 @@ pub(crate) struct Unit {
 }
 
 impl Pointwise {
-    pub fn new(conv: &network::Pointwise, lanes: usize) -> Pointwise {
+    pub fn new(conv: &network::Pointwise, core: Core) -> Pointwise {
+        let lanes = core.lanes;
         let (mut units, mut order, mut weights) = (Vec::new(), vec![(0, 0); conv.outputs], Vec::new());
         let (mut block, mut groups) = (0, Vec::new());
         for (g, group) in conv.groups.iter().enumerate() {
             let (clips, folded) = Clips::new(group);
             groups.push(clips);
             let all: Vec<usize> = (0..group.outputs.len()).collect();
-            // Many outputs, of long vectors, are worth clipping inputs for each tile of them.
-            let most = if lanes == 16 && all.len().is_multiple_of(WIDE * lanes) { WIDE } else { 2 };
+            // Where clips cost nothing, many outputs, of long vectors, are worth clipping inputs for each tile of them.
+            let wide = core.beside && lanes == 16 && all.len().is_multiple_of(WIDE * lanes);
+            let most = if wide { WIDE } else { 2 };
             for rows in all.chunks((most * lanes).max(BLOCK)) {
                 let blocks = rows.len().div_ceil(BLOCK);
                 let width = blocks * BLOCK;

@@ -5,12 +5,13 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use crate::buffer::Buffer;
+use crate::instructions::Core;
 use crate::layout::{Layout, Run};
 use crate::network;
 use crate::place::Place;
 use crate::pointwise::clip::{Clips, Folded};
 use crate::rows::{Rows, Window};
-use crate::tile::{add, clip, store, stretches};
+use crate::tile::{add, add_kept, clip, store, stretches};
 
 /// A 1×1 convolution as its inner loops read it.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Pointwise {
     pub units: Vec<Unit>,
     /// Where the channels lie, of all those that it gives, counted in the order of the units.
     pub order: Vec<usize>,
+    /// Whether what a tile has clipped is kept for the others of its group.
+    keep: bool,
 }
 
 /// Some outputs of a group.
@@ -36,7 +39,7 @@ pub(crate) struct Unit {
 }
 
 impl Pointwise {
-    pub fn new(conv: &network::Pointwise) -> Pointwise {
+    pub fn new(conv: &network::Pointwise, core: Core) -> Pointwise {
         let (mut groups, mut units) = (Vec::new(), Vec::new());
         let mut order = vec![0; conv.outputs];
         let mut number = 0;
@@ -53,7 +56,7 @@ impl Pointwise {
                 }
             }
         }
-        Pointwise { groups, units, order }
+        Pointwise { groups, units, order, keep: !core.beside }
     }
 }
 
@@ -90,7 +93,7 @@ impl WithSimd for Band<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Band { work, layout, rows, first, carried, last } = self;
-        let Work { conv, units, features, places, run, floor, to, plane } = work;
+        let Work { conv, units, features, places, run, floor, to, plane, panel } = work;
         for plane in to.chunks_exact_mut(plane) {
             if carried {
                 layout.carry(plane);
@@ -98,7 +101,7 @@ impl WithSimd for Band<'_> {
                 layout.begin(plane);
             }
         }
-        Work { conv, units, features, places, run, floor, to: &mut *to, plane }.with_simd(simd);
+        Work { conv, units, features, places, run, floor, to: &mut *to, plane, panel }.with_simd(simd);
         for plane in to.chunks_exact_mut(plane) {
             layout.pad(plane, first, rows.len(), last);
         }
@@ -119,36 +122,48 @@ pub(crate) struct Work<'a> {
     pub to: &'a mut [f32],
     /// Floats from plane to plane.
     pub plane: usize,
+    /// For clipped inputs.
+    pub panel: &'a mut Buffer,
 }
 
 impl WithSimd for Work<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(mut self, simd: S) {
-        let units = &self.conv.units[self.units.clone()];
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Work { conv, units, features, places, run, floor, to, plane, panel } = self;
+        let mut made = Made { conv, run, floor, to, plane };
+        let units = &conv.units[units];
         let many = S::REGISTER_COUNT >= 32;
-        let Run { vectors, from, .. } = self.run;
+        let Run { vectors, from, .. } = run;
         let mut first = 0;
         let mut inputs = Rows::new(vectors * S::F32_LANES);
         for units in units.chunk_by(|a, b| a.group == b.group) {
-            let clips = &self.conv.groups[units[0].group];
+            let clips = &conv.groups[units[0].group];
             inputs.clear();
-            clips
-                .inputs
-                .iter()
-                .for_each(|&channel| inputs.push(self.places[channel].of(self.features, from)));
+            clips.inputs.iter().for_each(|&channel| inputs.push(places[channel].of(features, from)));
             let low = units.iter().all(|unit| unit.height == 4);
             let most = if many && low { 6 } else { 3 };
+            let keep = conv.keep && (units.len() > 1 || !low && !many);
+            let panel = panel.room(if keep { clips.inputs.len() * most * S::F32_LANES } else { 0 });
             for (at, vectors) in stretches(vectors, most) {
                 let at = at * S::F32_LANES;
+                macro_rules! stretch {
+                    ($vectors:literal) => {
+                        if keep {
+                            made.stretch::<S, $vectors, true>(simd, units, first, &inputs, panel, at)
+                        } else {
+                            made.stretch::<S, $vectors, false>(simd, units, first, &inputs, panel, at)
+                        }
+                    };
+                }
                 match vectors {
-                    1 => self.stretch::<S, 1>(simd, units, first, &inputs, at),
-                    2 => self.stretch::<S, 2>(simd, units, first, &inputs, at),
-                    3 => self.stretch::<S, 3>(simd, units, first, &inputs, at),
-                    4 => self.stretch::<S, 4>(simd, units, first, &inputs, at),
-                    5 => self.stretch::<S, 5>(simd, units, first, &inputs, at),
-                    _ => self.stretch::<S, 6>(simd, units, first, &inputs, at),
+                    1 => stretch!(1),
+                    2 => stretch!(2),
+                    3 => stretch!(3),
+                    4 => stretch!(4),
+                    5 => stretch!(5),
+                    _ => stretch!(6),
                 }
             }
             first += units.iter().map(|unit| unit.outputs).sum::<usize>();
@@ -156,36 +171,47 @@ impl WithSimd for Work<'_> {
     }
 }
 
-impl Work<'_> {
-    /// `V` vectors of the outputs of some units of a group.
+/// Where its outputs go.
+struct Made<'a> {
+    conv: &'a Pointwise,
+    run: Run,
+    floor: f32,
+    to: &'a mut [f32],
+    plane: usize,
+}
+
+impl Made<'_> {
+    /// `V` vectors of the outputs of some units of a group. `KEEP`: clipped inputs are kept in the panel, for all units.
     #[inline(always)]
-    fn stretch<S: Simd, const V: usize>(
+    fn stretch<S: Simd, const V: usize, const KEEP: bool>(
         &mut self,
         simd: S,
         units: &[Unit],
         first: usize,
         inputs: &Rows<'_>,
+        panel: &mut [f32],
         at: usize,
     ) {
         let clips = &self.conv.groups[units[0].group];
-        let source = Source { clips, inputs: inputs.window(at, V * S::F32_LANES) };
+        let kept = S::as_mut_simd_f32s(panel).0.as_chunks_mut::<V>().0;
+        let mut source = Source { clips, inputs: inputs.window(at, V * S::F32_LANES), kept };
         let floor = simd.splat_f32s(self.floor);
         let at = self.run.to + at;
         let mut number = first;
         for unit in units {
-            // The first unit brings what the next stretch will read.
-            let ahead = number == first;
+            // The first tile does more for those that follow.
+            let leads = number == first;
             let to = &mut self.to[number * self.plane..][..unit.outputs * self.plane];
             if unit.height == 4 {
-                let results = source.sums::<S, 4, 4, 0, V>(simd, unit, ahead);
+                let results = source.sums::<4, 4, 0, KEEP>(simd, unit, leads);
                 put(simd, floor, to, self.plane, at, unit.outputs, results);
             } else if S::REGISTER_COUNT >= 32 && V <= 3 {
-                let results = source.sums::<S, 8, 8, 0, V>(simd, unit, ahead);
+                let results = source.sums::<8, 8, 0, KEEP>(simd, unit, leads);
                 put(simd, floor, to, self.plane, at, unit.outputs, results);
             } else {
-                let results = source.sums::<S, 4, 8, 0, V>(simd, unit, ahead);
+                let results = source.sums::<4, 8, 0, KEEP>(simd, unit, leads);
                 put(simd, floor, to, self.plane, at, unit.outputs, results);
-                let results = source.sums::<S, 4, 8, 4, V>(simd, unit, false);
+                let results = source.sums::<4, 8, 4, KEEP>(simd, unit, false);
                 put(simd, floor, &mut to[4 * self.plane..], self.plane, at, unit.outputs - 4, results);
             }
             number += unit.outputs;
@@ -194,38 +220,49 @@ impl Work<'_> {
 }
 
 /// What the outputs of a group are made of.
-struct Source<'a> {
+struct Source<'a, S: Simd, const V: usize> {
     clips: &'a Clips,
     inputs: Window<'a>,
+    /// Clipped, of each input.
+    kept: &'a mut [[S::f32s; V]],
 }
 
-impl Source<'_> {
+impl<S: Simd, const V: usize> Source<'_, S, V> {
     /// bias[row] + Σ over inputs of weights[input][row] · clipped input[vector], for `R` rows from `FIRST` on of a unit of `HEIGHT`.
-    /// `ahead`: whether what follows the vectors is asked for.
+    /// `leads`: what follows the vectors is asked for; those that `KEEP` says to keep are kept, else they were.
     #[inline(always)]
-    fn sums<S: Simd, const R: usize, const HEIGHT: usize, const FIRST: usize, const V: usize>(
-        &self,
+    fn sums<const R: usize, const HEIGHT: usize, const FIRST: usize, const KEEP: bool>(
+        &mut self,
         simd: S,
         unit: &Unit,
-        ahead: bool,
+        leads: bool,
     ) -> [[S::f32s; V]; R] {
         let bias = &unit.bias[FIRST..][..R];
         let mut sums: [[S::f32s; V]; R] = std::array::from_fn(|r| [simd.splat_f32s(bias[r]); V]);
         let weights = unit.weights.get().as_chunks::<HEIGHT>().0;
-        let Clips { limits, rising, .. } = self.clips;
+        let Clips { limits, rising, inputs } = self.clips;
+        if KEEP && !leads {
+            let kept = &self.kept[..inputs.len()];
+            add_kept::<S, R, HEIGHT, FIRST, V>(simd, &mut sums, kept, weights);
+            return sums;
+        }
         let (inputs, limits, weights) =
             (self.inputs.split_at(*rising), limits.split_at(*rising), weights.split_at(*rising));
+        let kept: (&mut [_], &mut [_]) =
+            if KEEP { self.kept.split_at_mut(*rising) } else { (&mut [], &mut []) };
         macro_rules! add {
-            ($ahead:expr) => {
-                add::<S, R, HEIGHT, FIRST, V, { clip::RISING | $ahead }>(
-                    simd, &mut sums, inputs.0, limits.0, weights.0,
+            ($besides:expr) => {
+                add::<S, R, HEIGHT, FIRST, V, { clip::RISING | $besides }>(
+                    simd, &mut sums, inputs.0, limits.0, kept.0, weights.0,
                 );
-                add::<S, R, HEIGHT, FIRST, V, { clip::FALLING | $ahead }>(
-                    simd, &mut sums, inputs.1, limits.1, weights.1,
+                add::<S, R, HEIGHT, FIRST, V, { clip::FALLING | $besides }>(
+                    simd, &mut sums, inputs.1, limits.1, kept.1, weights.1,
                 );
             };
         }
-        if ahead {
+        if KEEP {
+            add!(clip::AHEAD | clip::KEEP);
+        } else if leads {
             add!(clip::AHEAD);
         } else {
             add!(clip::NONE);

@@ -6,7 +6,7 @@ use std::ops::Range;
 use pulp::{Simd, WithSimd};
 
 use crate::buffer::{Buffer, Weights};
-use crate::instructions::Registers;
+use crate::instructions::Core;
 use crate::layout::{Along, Layout};
 use crate::network;
 use crate::place::Place;
@@ -46,11 +46,12 @@ impl Spatial {
         order: &[(usize, usize)],
         along: Along,
         size: usize,
-        registers: Registers,
+        core: Core,
     ) -> Spatial {
         let (inputs, outputs) = (conv.inputs / conv.groups, conv.outputs / conv.groups);
-        let lanes = registers.lanes;
-        let most = if along == Along::Squares { squares::MOST } else { channels::most(size, registers.many) };
+        let lanes = core.lanes;
+        let most =
+            if along == Along::Squares { squares::MOST } else { channels::most(size, core.many_registers) };
         let (mut channels, mut units, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for group in 0..conv.groups {
             let mut own: Vec<usize> = (group * inputs..(group + 1) * inputs).collect();
@@ -66,7 +67,7 @@ impl Spatial {
                 };
                 weights.extend(match along {
                     Along::Squares => squares::pack(&own, vectors * lanes, taps),
-                    _ => channels::pack(&own, vectors * lanes, registers.many, taps),
+                    _ => channels::pack(&own, vectors * lanes, core.many_registers, taps),
                 });
                 first += count;
             }

@@ -171,7 +171,7 @@ impl Tile<'_> {
         let mut sums = [[simd.splat_f32s(0.0); V]; O];
         let weights = self.weights.as_chunks::<O>().0;
         let seen = self.seen.window(at, V * S::F32_LANES);
-        add::<S, O, O, 0, V, { clip::NONE }>(simd, &mut sums, seen, &[], weights);
+        add::<S, O, O, 0, V, { clip::NONE }>(simd, &mut sums, seen, &[], &mut [], weights);
         for o in 0..O {
             store::<S, V>(&mut to[o * self.layout.plane + start + at..], sums[o]);
         }
