@@ -199,7 +199,6 @@ impl Made<'_> {
         let at = self.run.to + at;
         let mut number = first;
         for unit in units {
-            // The first tile does more for those that follow.
             let leads = number == first;
             let to = &mut self.to[number * self.plane..][..unit.outputs * self.plane];
             if unit.height == 4 {
@@ -229,7 +228,8 @@ struct Source<'a, S: Simd, const V: usize> {
 
 impl<S: Simd, const V: usize> Source<'_, S, V> {
     /// bias[row] + Σ over inputs of weights[input][row] · clipped input[vector], for `R` rows from `FIRST` on of a unit of `HEIGHT`.
-    /// `leads`: what follows the vectors is asked for; those that `KEEP` says to keep are kept, else they were.
+    /// `leads`: it is the first tile of its vectors: it brings those that follow closer and, with `KEEP`, keeps what it has clipped; with
+    /// `KEEP`, the other tiles read that.
     #[inline(always)]
     fn sums<const R: usize, const HEIGHT: usize, const FIRST: usize, const KEEP: bool>(
         &mut self,
