@@ -2,7 +2,7 @@
 //!
 //!     infer make FOLDER                                          the networks, as safetensors and as ONNX, and images
 //!     infer serve MODEL IMAGES THREADS BATCH INSTRUCTIONS        see `bench/infer.py`
-//!     infer profile MODEL IMAGES INSTRUCTIONS                    where the time of an image goes, on one thread
+//!     infer profile MODEL IMAGES INSTRUCTIONS THREADS            where the time of an image goes, on the first of some threads
 //!     infer peak THREADS INSTRUCTIONS                            multiply-adds a second, at most
 //!
 //! The networks' weights are random, and so are their batch norms, with scales of every sign: nothing can be left out.
@@ -47,14 +47,14 @@ fn main() {
         ["serve", model, images, threads, batch, instructions] => {
             serve(Path::new(model), Path::new(images), number(threads), number(batch), named(instructions))
         }
-        ["profile", model, images, instructions] => {
-            profile(Path::new(model), Path::new(images), named(instructions))
+        ["profile", model, images, instructions, threads] => {
+            profile(Path::new(model), Path::new(images), named(instructions), number(threads))
         }
         ["peak", threads, instructions] => {
             println!("{}", peak::multiply_adds_per_s(named(instructions), number(threads)).unwrap());
         }
         _ => panic!(
-            "infer make FOLDER, infer serve MODEL IMAGES THREADS BATCH INSTRUCTIONS, infer profile MODEL IMAGES INSTRUCTIONS, or infer peak THREADS INSTRUCTIONS"
+            "infer make FOLDER, infer serve MODEL IMAGES THREADS BATCH INSTRUCTIONS, infer profile MODEL IMAGES INSTRUCTIONS THREADS, or infer peak THREADS INSTRUCTIONS"
         ),
     }
 }
@@ -130,11 +130,11 @@ fn serve(
 }
 
 /// The median time of each step, and the multiply-adds a second that it makes of it.
-fn profile(model: &Path, images: &Path, instructions: Instructions) {
+fn profile(model: &Path, images: &Path, instructions: Instructions, threads: NonZeroUsize) {
     let model = Model::open(model).unwrap().with_instructions(instructions).unwrap();
     let spec = model.spec().clone();
     let size = spec.data.dataset.image_size() as usize;
-    let mut runner = Runner::new(Arc::new(model), NonZeroUsize::MIN);
+    let mut runner = Runner::new(Arc::new(model), threads);
     let images: Vec<f32> =
         fs::read(images).unwrap().as_chunks().0.iter().map(|&x| f32::from_le_bytes(x)).collect();
     let image = &images[..3 * size * size];

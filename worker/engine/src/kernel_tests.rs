@@ -8,6 +8,7 @@ use crate::instructions::{Core, Vectors};
 use crate::layout::{Along, BLOCK, Layout};
 use crate::network::{Group, Layer, Norm, Pointwise, Spatial, Stem};
 use crate::place::Place;
+use crate::pointwise::planes::Piece;
 use crate::{packed, pointwise, pool, spatial, stem};
 
 /// Shape of a dense layer.
@@ -152,27 +153,20 @@ fn hold(shape: Shape, along: Along, threads: usize) {
                     conv.order.iter().map(|&number| Place::new(0, number * layout.middle_plane)).collect();
                 let mut middle = vec![0.0; layer.pointwise.outputs * layout.middle_plane];
                 let mut done = 0;
-                for band in layout.bands() {
+                for band in layout.bands(size) {
                     let rows = done..(band.end + 1).min(size);
                     done = rows.end;
                     let first = rows.start + 1 - band.start;
                     vectors.run(pointwise::planes::Band {
+                        conv,
+                        units: 0..conv.units.len(),
+                        pieces: &[Piece { features: &[&features], rows, first }],
+                        places: &places,
+                        layout: &layout,
                         carried: band.start > 0,
                         last: band.end == size,
-                        first,
-                        rows: rows.clone(),
-                        layout: &layout,
-                        work: pointwise::planes::Work {
-                            conv,
-                            units: 0..conv.units.len(),
-                            features: &[&features],
-                            places: &places,
-                            run: layout.middle_run(&rows, first),
-                            floor: 0.0,
-                            to: &mut middle,
-                            plane: layout.middle_plane,
-                            panel: &mut panel,
-                        },
+                        to: &mut middle,
+                        panel: &mut panel,
                     });
                     check_middle(&middle, &middle_places, band.clone());
                     vectors.run(spatial::planes::Work {
@@ -247,7 +241,7 @@ fn bands_of_rows_make_the_sums_of_whole_maps() {
         Shape { size: 57, channels: 9, groups: 2, inputs: 3, outputs: 40, groups_3x3: 2, outputs_3x3: 2 };
     for along in [Along::Plane, Along::Rows, Along::Pairs] {
         let core = Vectors::Portable.core();
-        assert!(Layout::new(along, 57, 640, core.lanes, 1).bands().count() > 2);
+        assert!(Layout::new(along, 57, 640, core.lanes, 1).bands(57).count() > 2);
         hold(shape, along, 1);
     }
 }
@@ -287,6 +281,7 @@ fn the_first_convolution_makes_the_sums_of_plain_loops() {
             vectors.run(stem::Work {
                 stem: &packed,
                 units: 0..packed.units(),
+                rows: 0..out,
                 image: &laid_out,
                 layout: &layout,
                 to: &mut to,
@@ -317,7 +312,13 @@ fn halving_takes_the_means_of_squares_and_leaves_out_an_odd_edge() {
             let into = Layout::new(Along::Plane, size / 2, 1, lanes, 1);
             let planes = random(3, 2 * from.plane);
             let mut to = vec![0.0; 2 * into.plane];
-            vectors.run(pool::Work { planes: &planes, from: &from, into: &into, to: &mut to });
+            vectors.run(pool::Work {
+                planes: &planes,
+                from: &from,
+                into: &into,
+                rows: 0..size / 2,
+                to: &mut to,
+            });
             for (channel, y, x) in
                 (0..2).flat_map(|c| (0..size / 2).flat_map(move |y| (0..size / 2).map(move |x| (c, y, x))))
             {

@@ -47,6 +47,8 @@ pub(crate) struct Layout {
     pub along: Along,
     /// Edge of the maps, in pixels.
     pub size: usize,
+    /// Rows of them that lie together; all, unless threads share them.
+    pub rows: usize,
     /// Floats of a vector.
     pub lanes: usize,
     /// Floats from row to row of the features.
@@ -117,8 +119,13 @@ impl Layout {
         if fewest <= 2 && wide { Along::Rows } else { Along::Plane }
     }
 
-    /// For maps of `size`² pixels, whose middle of so many channels is shared by some threads.
+    /// For whole maps of `size`² pixels, whose middle of so many channels is shared by some threads.
     pub fn new(along: Along, size: usize, middle: usize, lanes: usize, threads: usize) -> Layout {
+        Layout::of_rows(along, size, size, middle.div_ceil(threads), lanes)
+    }
+
+    /// For so many rows of such maps, whose middle has so many channels.
+    pub fn of_rows(along: Along, size: usize, count: usize, middle: usize, lanes: usize) -> Layout {
         let (stride, middle_stride) = match along {
             Along::Plane => (size + 1, size + 1),
             Along::Rows | Along::Pairs => (size, size),
@@ -126,15 +133,15 @@ impl Layout {
             Along::Squares => (size, size.next_multiple_of(2) + 2),
         };
         let margin = middle_stride - size;
-        let bytes = 4 * middle * middle_stride * size;
+        let bytes = 4 * middle * middle_stride * count;
         let bands = match along {
             Along::Channels | Along::Squares => 1,
-            _ => bytes.div_ceil(BAND_BYTES * threads).clamp(1, size),
+            _ => bytes.div_ceil(BAND_BYTES).clamp(1, count),
         };
         let band = match along {
-            Along::Pairs if bands > 1 => size.div_ceil(bands).next_multiple_of(2),
-            Along::Rows if bands > 1 => size.div_ceil(bands).next_multiple_of(rows::MOST),
-            _ => size.div_ceil(bands),
+            Along::Pairs if bands > 1 => count.div_ceil(bands).next_multiple_of(2),
+            Along::Rows if bands > 1 => count.div_ceil(bands).next_multiple_of(rows::MOST),
+            _ => count.div_ceil(bands),
         };
         // Two rows are carried from band to band; a single band has but one before what is made.
         let before = if bands == 1 { 1 } else { 2 } * middle_stride + margin;
@@ -143,9 +150,10 @@ impl Layout {
         Layout {
             along,
             size,
+            rows: count,
             lanes,
             stride,
-            plane: spread((size * stride).next_multiple_of(lanes) + lanes.max(LINE)),
+            plane: spread((count * stride).next_multiple_of(lanes) + lanes.max(LINE)),
             middle_stride,
             margin,
             lead,
@@ -164,10 +172,10 @@ impl Layout {
         }
     }
 
-    /// The rows of a plane, a band after another.
-    pub fn bands(&self) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
-        let Layout { size, band, .. } = *self;
-        (0..size).step_by(band).map(move |start| start..(start + band).min(size))
+    /// The first `count` rows of a plane, a band after another.
+    pub fn bands(&self, count: usize) -> impl Iterator<Item = std::ops::Range<usize>> + use<> {
+        let band = self.band;
+        (0..count).step_by(band).map(move |start| start..(start + band).min(count))
     }
 
     /// From some rows of the features to the middle, where the first of them becomes row `to`, counted from the zeros above.
@@ -178,7 +186,7 @@ impl Layout {
 
     /// A plane of features as a whole.
     pub fn whole(&self) -> Run {
-        Run { vectors: (self.size * self.stride).div_ceil(self.lanes), from: 0, to: 0 }
+        Run { vectors: (self.rows * self.stride).div_ceil(self.lanes), from: 0, to: 0 }
     }
 
     /// What each tap of a 3×3 kernel sees of planes of the middle, for the outputs of a band as one row.

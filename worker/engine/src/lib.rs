@@ -19,8 +19,8 @@
 //!   block while they are in the cache. Nothing is concatenated, and index layer and shuffle are tables of where planes lie (`place.rs`).
 //! - The first batch norm and ReLU of a layer are a maximum or a minimum on the way into the registers (`pointwise/clip.rs`), the second
 //!   batch norm is part of the 1×1 convolution's weights (`network.rs`), its ReLU of what that writes.
-//! - Each thread makes whole planes in buffers of its own (`schedule.rs`), so none waits for another's cache lines; they meet at a barrier
-//!   that spins (`barrier.rs`, `pass.rs`, `team.rs`).
+//! - Each thread makes some rows of large maps and whole planes of small ones, in buffers of its own (`schedule/`), so none waits for
+//!   another's cache lines; they meet at a barrier that spins (`barrier.rs`, `pass/`, `team.rs`).
 //! - A block's maps decide what vectors go along (`layout.rs`): rows of pixels, whole planes, or outputs. `pointwise/` has the 1×1
 //!   kernels, `spatial/` the 3×3, `stem.rs`, `pool.rs` and `head.rs` what is before, between and after.
 //! - Where it pays, the 3×3 makes two outputs of four products instead of six (`spatial/winograd.rs`).

@@ -1,5 +1,7 @@
 //! Between blocks: the mean of each square of 2×2 pixels.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use crate::layout::Layout;
@@ -8,12 +10,14 @@ use crate::layout::Layout;
 #[cfg(target_arch = "x86_64")]
 const WIDTH: usize = 8;
 
-/// What a thread does of it: of planes that it made itself, while they are still in the cache.
+/// What a thread does of it.
 pub(crate) struct Work<'a> {
     /// Planes, one after another.
     pub planes: &'a [f32],
     pub from: &'a Layout,
     pub into: &'a Layout,
+    /// What their rows become, from the first one on.
+    pub rows: Range<usize>,
     /// As many planes of the block that is entered.
     pub to: &'a mut [f32],
 }
@@ -23,22 +27,22 @@ impl WithSimd for Work<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Work { planes, from, into, to } = self;
+        let Work { planes, from, into, rows, to } = self;
         let planes = planes.chunks_exact(from.plane).zip(to.chunks_exact_mut(into.plane));
         #[cfg(target_arch = "x86_64")]
         if let (true, Some(simd)) = (S::F32_LANES >= WIDTH, pulp::x86::V3::try_new()) {
             for (plane, to) in planes {
-                for y in 0..into.size {
-                    let above = &plane[2 * y * from.stride..];
+                for (i, y) in rows.clone().enumerate() {
+                    let above = &plane[2 * i * from.stride..];
                     row(simd, [above, &above[from.stride..]], &mut to[y * into.stride..], into.size);
                 }
             }
             return;
         }
         for (plane, to) in planes {
-            for y in 0..into.size {
-                let row = |y: usize| &plane[y * from.stride..][..2 * into.size];
-                let pairs = row(2 * y).as_chunks::<2>().0.iter().zip(row(2 * y + 1).as_chunks::<2>().0);
+            for (i, y) in rows.clone().enumerate() {
+                let row = |i: usize| &plane[i * from.stride..][..2 * into.size];
+                let pairs = row(2 * i).as_chunks::<2>().0.iter().zip(row(2 * i + 1).as_chunks::<2>().0);
                 let to = &mut to[y * into.stride..][..into.size];
                 for (to, (above, below)) in to.iter_mut().zip(pairs) {
                     *to = 0.25 * ((above[0] + below[0]) + (above[1] + below[1]));

@@ -17,6 +17,8 @@ pub enum Step {
     Transition(usize),
     /// The last batch norm, pooling and classifier.
     Head,
+    /// Until the other threads have come as far.
+    Waiting,
 }
 
 /// The time of each step.

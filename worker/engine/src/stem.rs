@@ -117,6 +117,8 @@ impl WithSimd for LayOut<'_> {
 pub(crate) struct Work<'a> {
     pub stem: &'a Stem,
     pub units: Range<usize>,
+    /// Rows that are to be made.
+    pub rows: Range<usize>,
     /// The image, laid out.
     pub image: &'a [f32],
     pub layout: &'a Layout,
@@ -137,10 +139,10 @@ impl WithSimd for Work<'_> {
         let planes = self.to.chunks_mut(HEIGHT * plane);
         for (weights, to) in self.stem.weights[self.units].iter().zip(planes) {
             let mut unit = Unit { taps: &taps, weights: weights.get(), to, plane };
-            for y in 0..size {
+            for (i, y) in self.rows.clone().enumerate() {
                 for (at, vectors) in stretches(vectors, MOST) {
                     let at = at * S::F32_LANES;
-                    let (from, to) = (y * step * row + at, y * stride + at);
+                    let (from, to) = (y * step * row + at, i * stride + at);
                     match vectors {
                         1 => unit.convolve::<S, 1>(simd, from, to),
                         2 => unit.convolve::<S, 2>(simd, from, to),

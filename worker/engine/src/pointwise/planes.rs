@@ -75,16 +75,30 @@ impl Unit {
     }
 }
 
-/// A band of rows of the middle: what [`Work`] makes, and the zeros around it.
+/// A band of rows of the middle, and the zeros around it.
 pub(crate) struct Band<'a> {
-    pub work: Work<'a>,
+    pub conv: &'a Pointwise,
+    pub units: Range<usize>,
+    /// What it is made of, from above.
+    pub pieces: &'a [Piece<'a>],
+    /// Where each channel lies in the features of each piece.
+    pub places: &'a [Place],
     pub layout: &'a Layout,
-    pub rows: Range<usize>,
-    /// Where the first of them lies, counted from the row above the band.
-    pub first: usize,
-    /// Whether there is a band before, and whether there is none after.
+    /// Whether its first rows are those of the band before, and whether nothing is below it.
     pub carried: bool,
     pub last: bool,
+    /// Planes of its outputs, one after another.
+    pub to: &'a mut [f32],
+    /// For clipped inputs.
+    pub panel: &'a mut Buffer,
+}
+
+/// Rows of the features.
+pub(crate) struct Piece<'a> {
+    pub features: &'a [&'a [f32]],
+    pub rows: Range<usize>,
+    /// Where the first of them comes to lie, counted from the row above the band.
+    pub first: usize,
 }
 
 impl WithSimd for Band<'_> {
@@ -92,18 +106,31 @@ impl WithSimd for Band<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Band { work, layout, rows, first, carried, last } = self;
-        let Work { conv, units, features, places, run, floor, to, plane, panel } = work;
-        for plane in to.chunks_exact_mut(plane) {
+        let Band { conv, units, pieces, places, layout, carried, last, to, panel } = self;
+        for plane in to.chunks_exact_mut(layout.middle_plane) {
             if carried {
                 layout.carry(plane);
             } else {
                 layout.begin(plane);
             }
         }
-        Work { conv, units, features, places, run, floor, to: &mut *to, plane, panel }.with_simd(simd);
-        for plane in to.chunks_exact_mut(plane) {
-            layout.pad(plane, first, rows.len(), last);
+        for &Piece { features, ref rows, first } in pieces {
+            let work = Work {
+                conv,
+                units: units.clone(),
+                features,
+                places,
+                run: layout.middle_run(rows, first),
+                floor: 0.0,
+                to: &mut *to,
+                plane: layout.middle_plane,
+                panel: &mut *panel,
+            };
+            work.with_simd(simd);
+        }
+        let (first, count) = (pieces[0].first, pieces.iter().map(|piece| piece.rows.len()).sum());
+        for plane in to.chunks_exact_mut(layout.middle_plane) {
+            layout.pad(plane, first, count, last);
         }
     }
 }
