@@ -25,8 +25,9 @@
 //!   kernels, `spatial/` the 3×3, `stem.rs`, `pool.rs` and `head.rs` what is before, between and after.
 //! - Where it pays, the 3×3 makes two outputs of four products instead of six (`spatial/winograd.rs`).
 //!
-//! All kernels are loops over two tiles of sums (`tile.rs`), which read rows that were checked once (`rows.rs`); where a CPU has but 16
-//! registers, the tiles are in assembly (`assembly/`). These two, and `prefetch.rs`, are all the unsafe code that there is.
+//! All kernels are loops over two tiles of sums (`tile.rs`), which read rows that were checked once (`rows.rs`); tiles whose sums a
+//! compiler would not leave in their registers are in assembly (`assembly/`). These two, and `prefetch.rs`, are all the unsafe code that
+//! there is.
 //!
 //! `reference.rs` is the same network as plain loops in double precision, which the tests hold all of this against.
 

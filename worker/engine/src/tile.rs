@@ -107,23 +107,27 @@ pub(crate) fn add_kept<S: Simd, const R: usize, const HEIGHT: usize, const FIRST
     }
 }
 
-/// Adds Σ over planes and rows of taps of weights[plane][tap][output] · masked plane[row + tap], for a vector of each of `R` rows of `O` outputs;
-/// `stride`: floats from row to row of a plane.
+/// Adds Σ over planes and taps of weights[plane][column][row][output] · plane[row + tap], for a vector of each of `R` rows of `O` outputs;
+/// `stride`: floats from row to row of a plane. `masks`: with `MASKED`, of what the left and the right column of taps see.
 #[inline(always)]
 pub(crate) fn add_rows<S: Simd, const O: usize, const R: usize, const MASKED: bool>(
     simd: S,
     sums: &mut [[S::f32s; R]; O],
     planes: Window<'_>,
     stride: usize,
-    mask: S::f32s,
-    weights: &[[[f32; O]; 3]],
+    masks: &[S::f32s; 2],
+    weights: &[[[[f32; O]; 3]; 3]],
 ) {
     #[cfg(target_arch = "x86_64")]
-    if assembly::rows::add::<S, O, R, MASKED>(sums, planes, stride, mask, weights) {
+    if assembly::rows::add::<S, O, R, MASKED>(sums, planes, stride, masks, weights) {
         return;
     }
-    for (k, weights) in weights[..planes.count()].iter().enumerate() {
-        let plane = planes.row(k, (R + 1) * stride + S::F32_LANES);
+    // A loop over planes and columns: the weights of three columns would not stay in registers.
+    let masks = [masks[0], simd.splat_f32s(f32::from_bits(u32::MAX)), masks[1]];
+    let (mut k, mut x) = (0, 0);
+    for weights in weights[..planes.count()].as_flattened() {
+        let plane = &planes.row(k, (R + 1) * stride + 2 + S::F32_LANES)[x..];
+        let mask = masks[x];
         // Written out, so that every index is known and no sum leaves its register.
         macro_rules! row {
             ($($i:literal)*) => {$(
@@ -141,7 +145,8 @@ pub(crate) fn add_rows<S: Simd, const O: usize, const R: usize, const MASKED: bo
                 }
             )*};
         }
-        row!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+        row!(0 1 2 3 4 5 6 7 8 9);
+        (k, x) = if x == 2 { (k + 1, 0) } else { (k, x + 1) };
     }
 }
 

@@ -9,7 +9,7 @@ use crate::prefetch::ahead;
 use crate::rows::Rows;
 use crate::tile::{add_rows, load, store, stretches};
 
-/// Rows of a tile at most, where registers are few.
+/// Rows of a tile at most.
 pub(crate) const MOST: usize = 8;
 
 /// All bits: the pixel is there.
@@ -30,27 +30,25 @@ const fn mask_all_but(one: usize) -> [f32; LONGEST] {
     masks
 }
 
-/// Weights [columns of taps][inputs][rows of taps][outputs], of the 3×3 taps of an input for an output.
+/// Weights [inputs][columns of taps][rows of taps][outputs], of the 3×3 taps of an input for an output.
 pub(super) fn weights<'a>(
     inputs: usize,
     outputs: usize,
     taps: impl Fn(usize, usize) -> &'a [f32] + Copy,
 ) -> Vec<f32> {
     let rows =
-        (0..3).flat_map(|x| (0..inputs).flat_map(move |input| (0..3).map(move |y| (input, 3 * y + x))));
+        (0..inputs).flat_map(|input| (0..3).flat_map(move |x| (0..3).map(move |y| (input, 3 * y + x))));
     rows.flat_map(|(input, tap)| (0..outputs).map(move |o| taps(input, o)[tap])).collect()
 }
 
-/// What the columns of taps see of planes of the middle, one column after another; left and right of a row, that is a pixel of another.
+/// What the left column of taps sees of planes of the middle; left of a row, that is a pixel of another.
 pub(super) fn see<'a>(layout: &Layout, planes: &[&'a [f32]], seen: &mut Rows<'a>) {
-    for x in 0..3 {
-        planes.iter().for_each(|plane| seen.push(&plane[layout.lead + x - 1..]));
-    }
+    planes.iter().for_each(|plane| seen.push(&plane[layout.lead - 1..]));
 }
 
 /// Floats of what is seen of a plane.
 pub(super) fn length(layout: &Layout) -> usize {
-    layout.middle_plane - layout.lead - 1
+    layout.middle_plane + 1 - layout.lead
 }
 
 /// What the outputs of a unit are made of.
@@ -76,7 +74,7 @@ impl ByRows<'_> {
                     }
                 };
             }
-            columns!(1 2 3 4 5 6 7 8 9 10 11 12 13);
+            columns!(1 2 3 4 5 6 7);
         }
     }
 
@@ -111,28 +109,17 @@ impl ByRows<'_> {
     ) -> [[S::f32s; R]; O] {
         let Layout { size, middle_stride: stride, .. } = *self.layout;
         let there = simd.splat_f32s(THERE);
-        let seen = self.seen.window(row * stride + column, (R + 1) * stride + S::F32_LANES);
-        let weights = self.weights.as_chunks::<O>().0.as_chunks::<3>().0;
+        let seen = self.seen.window(row * stride + column, (R + 1) * stride + 2 + S::F32_LANES);
+        let weights = self.weights.as_chunks::<O>().0.as_chunks::<3>().0.as_chunks::<3>().0;
         let mut sums = [[simd.splat_f32s(0.0); R]; O];
         let (first, last) = (column == 0, column + S::F32_LANES == size);
-        if !first && !last {
-            add_rows::<S, O, R, false>(simd, &mut sums, seen, stride, there, weights);
-            return sums;
-        }
-        let ([left], [right]) =
-            (load::<S, 1>(simd, &LEFT), load::<S, 1>(simd, &RIGHT[LONGEST - S::F32_LANES..]));
-        let masks = [if first { left } else { there }, there, if last { right } else { there }];
-        let inputs = seen.count() / 3;
-        for x in 0..3 {
-            let own = x * inputs..(x + 1) * inputs;
-            add_rows::<S, O, R, true>(
-                simd,
-                &mut sums,
-                seen.range(own.clone()),
-                stride,
-                masks[x],
-                &weights[own],
-            );
+        if first || last {
+            let ([left], [right]) =
+                (load::<S, 1>(simd, &LEFT), load::<S, 1>(simd, &RIGHT[LONGEST - S::F32_LANES..]));
+            let masks = [if first { left } else { there }, if last { right } else { there }];
+            add_rows::<S, O, R, true>(simd, &mut sums, seen, stride, &masks, weights);
+        } else {
+            add_rows::<S, O, R, false>(simd, &mut sums, seen, stride, &[there; 2], weights);
         }
         sums
     }
