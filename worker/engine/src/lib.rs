@@ -26,7 +26,7 @@
 //! - Where it pays, the 3×3 makes two outputs of four products instead of six (`spatial/winograd.rs`).
 //!
 //! All kernels are loops over two tiles of sums (`tile.rs`), which read rows that were checked once (`rows.rs`); tiles whose sums a
-//! compiler would not leave in their registers are in assembly (`assembly/`). These two, and `prefetch.rs`, are all the unsafe code that
+//! compiler would not leave in their registers are in assembly (`assembly/`). These, `prefetch.rs` and `buffer.rs` are all the unsafe code that
 //! there is.
 //!
 //! `reference.rs` is the same network as plain loops in double precision, which the tests hold all of this against.
