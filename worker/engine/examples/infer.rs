@@ -129,7 +129,7 @@ fn serve(
     }
 }
 
-/// The median time of each step, and the multiply-adds a second that it makes of it.
+/// The median time of each step.
 fn profile(model: &Path, images: &Path, instructions: Instructions, threads: NonZeroUsize) {
     let model = Model::open(model).unwrap().with_instructions(instructions).unwrap();
     let spec = model.spec().clone();

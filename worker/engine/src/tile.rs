@@ -31,8 +31,7 @@ pub(crate) mod clip {
 }
 
 /// Adds Σ over inputs of weights[input][row] · clipped input[vector], for `R` rows from `FIRST` on of a tile of `HEIGHT`. `limits`: one for
-/// each input, unless `CLIP` is NONE. `kept`: where to
-/// KEEP the vectors of each.
+/// each input, unless `CLIP` is NONE. `kept`: where to KEEP the vectors of each.
 #[inline(always)]
 pub(crate) fn add<
     S: Simd,
@@ -108,14 +107,15 @@ pub(crate) fn add_kept<S: Simd, const R: usize, const HEIGHT: usize, const FIRST
 }
 
 /// Adds Σ over planes and taps of weights[plane][column][row][output] · plane[row + tap], for a vector of each of `R` rows of `O` outputs;
-/// `stride`: floats from row to row of a plane. `masks`: with `MASKED`, of what the left and the right column of taps see.
+/// `stride`: floats from row to row of a plane. `masks`: with `MASKED`, of what each column of taps
+/// sees; the middle one sees all.
 #[inline(always)]
 pub(crate) fn add_rows<S: Simd, const O: usize, const R: usize, const MASKED: bool>(
     simd: S,
     sums: &mut [[S::f32s; R]; O],
     planes: Window<'_>,
     stride: usize,
-    masks: &[S::f32s; 2],
+    masks: &[S::f32s; 3],
     weights: &[[[[f32; O]; 3]; 3]],
 ) {
     #[cfg(target_arch = "x86_64")]
@@ -123,7 +123,6 @@ pub(crate) fn add_rows<S: Simd, const O: usize, const R: usize, const MASKED: bo
         return;
     }
     // A loop over planes and columns: the weights of three columns would not stay in registers.
-    let masks = [masks[0], simd.splat_f32s(f32::from_bits(u32::MAX)), masks[1]];
     let (mut k, mut x) = (0, 0);
     for weights in weights[..planes.count()].as_flattened() {
         let plane = &planes.row(k, (R + 1) * stride + 2 + S::F32_LANES)[x..];

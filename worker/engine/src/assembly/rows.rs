@@ -13,14 +13,14 @@ use pulp::x86::{V3, V4};
 use crate::rows::Window;
 
 /// Adds Σ over planes and taps of weights[plane][column][row][output] · rows[plane][row + tap], if these are instructions and a size of
-/// theirs; else says that they are not. `stride`: floats from row to row of a plane. `masks`: with `MASKED`, of what the left and the right
-/// column see.
+/// theirs; else says that they are not. `stride`: floats from row to row of a plane. `masks`: with `MASKED`, of what each column sees;
+/// the middle one sees all.
 #[inline(always)]
 pub(crate) fn add<S: Simd, const O: usize, const R: usize, const MASKED: bool>(
     sums: &mut [[S::f32s; R]; O],
     planes: Window<'_>,
     stride: usize,
-    masks: &[S::f32s; 2],
+    masks: &[S::f32s; 3],
     weights: &[[[[f32; O]; 3]; 3]],
 ) -> bool {
     let wide = TypeId::of::<S>() == TypeId::of::<V4>();
@@ -66,12 +66,12 @@ pub(crate) fn add<S: Simd, const O: usize, const R: usize, const MASKED: bool>(
     true
 }
 
-/// Loads a row of inputs, as a column sees it, and adds what it is worth.
+/// Loads a row of inputs, as a column sees it, and adds what it is worth: to each sum, times a weight.
 macro_rules! row {
-    ([$word:literal $($mask:tt)*] $column:literal, $row:literal, $($line:literal)*) => {
+    ([$word:literal $($mask:tt)*] $column:literal, $row:literal, $($sum:ident $weight:ident),*) => {
         concat!(
             row!(@load [$word $($mask)*] concat!($word, " ptr [", $row, " + ", $column, "]")),
-            $($line, "\n",)*
+            $("vfmadd231ps {", stringify!($sum), "}, {", stringify!($weight), "}, {x}\n",)*
         )
     };
     (@load [$word:literal] $from:expr) => { concat!("vmovups {x}, ", $from, "\n") };
@@ -125,117 +125,77 @@ macro_rules! planes {
     }};
 }
 
-/// The broadcast of a weight.
-macro_rules! weight {
-    ($weight:literal, $offset:literal) => {
-        concat!("vbroadcastss {", $weight, "}, dword ptr [{weights} + ", $offset, "]\n")
+/// The broadcasts of the weights of a column of taps, from `$first` bytes on, each at its own.
+macro_rules! weights {
+    ($first:literal, $($weight:ident $at:literal),*) => {
+        concat!($(
+            "vbroadcastss {", stringify!($weight), "}, dword ptr [{weights} + ", $first, " + ", $at, "]\n",
+        )*)
     };
 }
 
-/// What a column of taps adds to eight rows of an output. `$u`, `$v`, `$w`: where its weights lie.
+/// What a column of taps adds to eight rows of an output: its inputs lie `$x` bytes on, its weights `$first`.
 macro_rules! one {
-    ($mask:tt $x:literal, $u:literal $v:literal $w:literal) => {
+    ($mask:tt $x:literal $first:literal) => {
         concat!(
-            weight!("u", $u),
-            weight!("v", $v),
-            weight!("w", $w),
-            row!($mask $x, "{row}", "vfmadd231ps {a}, {u}, {x}"),
-            row!($mask $x, "{row} + {stride}", "vfmadd231ps {a}, {v}, {x}" "vfmadd231ps {b}, {u}, {x}"),
-            row!($mask $x, "{row} + 2*{stride}",
-                "vfmadd231ps {a}, {w}, {x}" "vfmadd231ps {b}, {v}, {x}" "vfmadd231ps {c}, {u}, {x}"),
-            row!($mask $x, "{row3}",
-                "vfmadd231ps {b}, {w}, {x}" "vfmadd231ps {c}, {v}, {x}" "vfmadd231ps {d}, {u}, {x}"),
-            row!($mask $x, "{row3} + {stride}",
-                "vfmadd231ps {c}, {w}, {x}" "vfmadd231ps {d}, {v}, {x}" "vfmadd231ps {e}, {u}, {x}"),
-            row!($mask $x, "{row3} + 2*{stride}",
-                "vfmadd231ps {d}, {w}, {x}" "vfmadd231ps {e}, {v}, {x}" "vfmadd231ps {f}, {u}, {x}"),
-            row!($mask $x, "{row6}",
-                "vfmadd231ps {e}, {w}, {x}" "vfmadd231ps {f}, {v}, {x}" "vfmadd231ps {g}, {u}, {x}"),
-            row!($mask $x, "{row6} + {stride}",
-                "vfmadd231ps {f}, {w}, {x}" "vfmadd231ps {g}, {v}, {x}" "vfmadd231ps {h}, {u}, {x}"),
-            row!($mask $x, "{row6} + 2*{stride}", "vfmadd231ps {g}, {w}, {x}" "vfmadd231ps {h}, {v}, {x}"),
-            row!($mask $x, "{row6} + {stride3}", "vfmadd231ps {h}, {w}, {x}"),
+            weights!($first, u 0, v 4, w 8),
+            row!($mask $x, "{row}", a u),
+            row!($mask $x, "{row} + {stride}", a v, b u),
+            row!($mask $x, "{row} + 2*{stride}", a w, b v, c u),
+            row!($mask $x, "{row3}", b w, c v, d u),
+            row!($mask $x, "{row3} + {stride}", c w, d v, e u),
+            row!($mask $x, "{row3} + 2*{stride}", d w, e v, f u),
+            row!($mask $x, "{row6}", e w, f v, g u),
+            row!($mask $x, "{row6} + {stride}", f w, g v, h u),
+            row!($mask $x, "{row6} + 2*{stride}", g w, h v),
+            row!($mask $x, "{row6} + {stride3}", h w),
         )
     };
 }
 
 /// What a column of taps adds to four rows of two outputs.
 macro_rules! two {
-    ($mask:tt $x:literal, $u0:literal $u1:literal $v0:literal $v1:literal $w0:literal $w1:literal) => {
+    ($mask:tt $x:literal $first:literal) => {
         concat!(
-            weight!("u0", $u0),
-            weight!("u1", $u1),
-            weight!("v0", $v0),
-            weight!("v1", $v1),
-            weight!("w0", $w0),
-            weight!("w1", $w1),
-            row!($mask $x, "{row}", "vfmadd231ps {a}, {u0}, {x}" "vfmadd231ps {e}, {u1}, {x}"),
-            row!($mask $x, "{row} + {stride}",
-                "vfmadd231ps {a}, {v0}, {x}" "vfmadd231ps {b}, {u0}, {x}"
-                "vfmadd231ps {e}, {v1}, {x}" "vfmadd231ps {f}, {u1}, {x}"),
-            row!($mask $x, "{row} + 2*{stride}",
-                "vfmadd231ps {a}, {w0}, {x}" "vfmadd231ps {b}, {v0}, {x}" "vfmadd231ps {c}, {u0}, {x}"
-                "vfmadd231ps {e}, {w1}, {x}" "vfmadd231ps {f}, {v1}, {x}" "vfmadd231ps {g}, {u1}, {x}"),
-            row!($mask $x, "{row3}",
-                "vfmadd231ps {b}, {w0}, {x}" "vfmadd231ps {c}, {v0}, {x}" "vfmadd231ps {d}, {u0}, {x}"
-                "vfmadd231ps {f}, {w1}, {x}" "vfmadd231ps {g}, {v1}, {x}" "vfmadd231ps {h}, {u1}, {x}"),
-            row!($mask $x, "{row3} + {stride}",
-                "vfmadd231ps {c}, {w0}, {x}" "vfmadd231ps {d}, {v0}, {x}"
-                "vfmadd231ps {g}, {w1}, {x}" "vfmadd231ps {h}, {v1}, {x}"),
-            row!($mask $x, "{row3} + 2*{stride}", "vfmadd231ps {d}, {w0}, {x}" "vfmadd231ps {h}, {w1}, {x}"),
+            weights!($first, u0 0, u1 4, v0 8, v1 12, w0 16, w1 20),
+            row!($mask $x, "{row}", a u0, e u1),
+            row!($mask $x, "{row} + {stride}", a v0, b u0, e v1, f u1),
+            row!($mask $x, "{row} + 2*{stride}", a w0, b v0, c u0, e w1, f v1, g u1),
+            row!($mask $x, "{row3}", b w0, c v0, d u0, f w1, g v1, h u1),
+            row!($mask $x, "{row3} + {stride}", c w0, d v0, g w1, h v1),
+            row!($mask $x, "{row3} + 2*{stride}", d w0, h w1),
         )
     };
 }
 
 /// What a column of taps adds to eight rows of two outputs.
 macro_rules! two_of_eight {
-    ($mask:tt $x:literal, $u0:literal $u1:literal $v0:literal $v1:literal $w0:literal $w1:literal) => {
+    ($mask:tt $x:literal $first:literal) => {
         concat!(
-            weight!("u0", $u0),
-            weight!("u1", $u1),
-            weight!("v0", $v0),
-            weight!("v1", $v1),
-            weight!("w0", $w0),
-            weight!("w1", $w1),
-            row!($mask $x, "{row}", "vfmadd231ps {a}, {u0}, {x}" "vfmadd231ps {i}, {u1}, {x}"),
-            row!($mask $x, "{row} + {stride}",
-                "vfmadd231ps {a}, {v0}, {x}" "vfmadd231ps {b}, {u0}, {x}"
-                "vfmadd231ps {i}, {v1}, {x}" "vfmadd231ps {j}, {u1}, {x}"),
-            row!($mask $x, "{row} + 2*{stride}",
-                "vfmadd231ps {a}, {w0}, {x}" "vfmadd231ps {b}, {v0}, {x}" "vfmadd231ps {c}, {u0}, {x}"
-                "vfmadd231ps {i}, {w1}, {x}" "vfmadd231ps {j}, {v1}, {x}" "vfmadd231ps {k}, {u1}, {x}"),
-            row!($mask $x, "{row3}",
-                "vfmadd231ps {b}, {w0}, {x}" "vfmadd231ps {c}, {v0}, {x}" "vfmadd231ps {d}, {u0}, {x}"
-                "vfmadd231ps {j}, {w1}, {x}" "vfmadd231ps {k}, {v1}, {x}" "vfmadd231ps {l}, {u1}, {x}"),
-            row!($mask $x, "{row3} + {stride}",
-                "vfmadd231ps {c}, {w0}, {x}" "vfmadd231ps {d}, {v0}, {x}" "vfmadd231ps {e}, {u0}, {x}"
-                "vfmadd231ps {k}, {w1}, {x}" "vfmadd231ps {l}, {v1}, {x}" "vfmadd231ps {m}, {u1}, {x}"),
-            row!($mask $x, "{row3} + 2*{stride}",
-                "vfmadd231ps {d}, {w0}, {x}" "vfmadd231ps {e}, {v0}, {x}" "vfmadd231ps {f}, {u0}, {x}"
-                "vfmadd231ps {l}, {w1}, {x}" "vfmadd231ps {m}, {v1}, {x}" "vfmadd231ps {n}, {u1}, {x}"),
-            row!($mask $x, "{row6}",
-                "vfmadd231ps {e}, {w0}, {x}" "vfmadd231ps {f}, {v0}, {x}" "vfmadd231ps {g}, {u0}, {x}"
-                "vfmadd231ps {m}, {w1}, {x}" "vfmadd231ps {n}, {v1}, {x}" "vfmadd231ps {o}, {u1}, {x}"),
-            row!($mask $x, "{row6} + {stride}",
-                "vfmadd231ps {f}, {w0}, {x}" "vfmadd231ps {g}, {v0}, {x}" "vfmadd231ps {h}, {u0}, {x}"
-                "vfmadd231ps {n}, {w1}, {x}" "vfmadd231ps {o}, {v1}, {x}" "vfmadd231ps {p}, {u1}, {x}"),
-            row!($mask $x, "{row6} + 2*{stride}",
-                "vfmadd231ps {g}, {w0}, {x}" "vfmadd231ps {h}, {v0}, {x}"
-                "vfmadd231ps {o}, {w1}, {x}" "vfmadd231ps {p}, {v1}, {x}"),
-            row!($mask $x, "{row6} + {stride3}", "vfmadd231ps {h}, {w0}, {x}" "vfmadd231ps {p}, {w1}, {x}"),
+            weights!($first, u0 0, u1 4, v0 8, v1 12, w0 16, w1 20),
+            row!($mask $x, "{row}", a u0, i u1),
+            row!($mask $x, "{row} + {stride}", a v0, b u0, i v1, j u1),
+            row!($mask $x, "{row} + 2*{stride}", a w0, b v0, c u0, i w1, j v1, k u1),
+            row!($mask $x, "{row3}", b w0, c v0, d u0, j w1, k v1, l u1),
+            row!($mask $x, "{row3} + {stride}", c w0, d v0, e u0, k w1, l v1, m u1),
+            row!($mask $x, "{row3} + 2*{stride}", d w0, e v0, f u0, l w1, m v1, n u1),
+            row!($mask $x, "{row6}", e w0, f v0, g u0, m w1, n v1, o u1),
+            row!($mask $x, "{row6} + {stride}", f w0, g v0, h u0, n w1, o v1, p u1),
+            row!($mask $x, "{row6} + 2*{stride}", g w0, h v0, o w1, p v1),
+            row!($mask $x, "{row6} + {stride3}", h w0, p w1),
         )
     };
 }
 
 /// Kernels of a size, without masks and with them. Of each row of inputs that a tile sees, three vectors may be read, a float apart: the
 /// first row begins `at` bytes behind each start, of which there is one at least, and the next ones `stride` bytes further each. For each
-/// start there are 9 weights of each output.
+/// start there are 9 weights of each output; those of the second and the third column of taps, and the next plane's, lie `$second`,
+/// `$third` and `$bytes` bytes on.
 macro_rules! kernels {
     (
         $plain:ident $masked:ident, $feature:literal, $class:ident $vector:ident $word:literal,
         $left:tt $right:tt [$($mask:ident = $mask_class:ident $mask_value:expr),*],
-        $column:ident, $bytes:literal, $weights:tt, $sums:tt,
-        [$($first:literal)*] [$($second:literal)*] [$($third:literal)*]
+        $column:ident, $second:literal $third:literal $bytes:literal, $weights:tt, $sums:tt
     ) => {
         /// # Safety
         /// What `kernels` says.
@@ -251,9 +211,9 @@ macro_rules! kernels {
             // SAFETY: the caller's.
             unsafe {
                 planes!($class $vector, sums, starts, at, stride, weights, $bytes, $weights, $sums, [
-                    $column!([$word] 0, $($first)*),
-                    $column!([$word] 4, $($second)*),
-                    $column!([$word] 8, $($third)*),
+                    $column!([$word] 0 0),
+                    $column!([$word] 4 $second),
+                    $column!([$word] 8 $third),
                 ]);
             }
         }
@@ -267,15 +227,15 @@ macro_rules! kernels {
             starts: &[*const f32],
             at: usize,
             stride: usize,
-            masks: &[$vector; 2],
+            masks: &[$vector; 3],
             weights: *const f32,
         ) {
             // SAFETY: the caller's.
             unsafe {
                 planes!($class $vector, sums, starts, at, stride, weights, $bytes, $weights, $sums, [
-                    $column!([$word $left] 0, $($first)*),
-                    $column!([$word] 4, $($second)*),
-                    $column!([$word $right] 8, $($third)*),
+                    $column!([$word $left] 0 0),
+                    $column!([$word] 4 $second),
+                    $column!([$word $right] 8 $third),
                 ] $(, $mask = $mask_class $mask_value(masks))*);
             }
         }
@@ -285,7 +245,7 @@ macro_rules! kernels {
 /// A bit for each float of a mask.
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
-fn bits<const MASK: usize>(masks: &[__m512; 2]) -> u16 {
+fn bits<const MASK: usize>(masks: &[__m512; 3]) -> u16 {
     _mm512_movepi32_mask(_mm512_castps_si512(masks[MASK]))
 }
 
@@ -295,25 +255,21 @@ macro_rules! count {
 }
 
 kernels!(
-    one one_masked, "avx2,fma", ymm_reg __m256 "ymmword", 0 32 [masks = reg std::ptr::from_ref],
-    one, 36, [u v w], [a 0 b 1 c 2 d 3 e 4 f 5 g 6 h 7],
-    [0 4 8] [12 16 20] [24 28 32]
+    one one_masked, "avx2,fma", ymm_reg __m256 "ymmword", 0 64 [masks = reg std::ptr::from_ref],
+    one, 12 24 36, [u v w], [a 0 b 1 c 2 d 3 e 4 f 5 g 6 h 7]
 );
 kernels!(
-    two two_masked, "avx2,fma", ymm_reg __m256 "ymmword", 0 32 [masks = reg std::ptr::from_ref],
-    two, 72, [u0 u1 v0 v1 w0 w1], [a 0 b 1 c 2 d 3 e 4 f 5 g 6 h 7],
-    [0 4 8 12 16 20] [24 28 32 36 40 44] [48 52 56 60 64 68]
+    two two_masked, "avx2,fma", ymm_reg __m256 "ymmword", 0 64 [masks = reg std::ptr::from_ref],
+    two, 24 48 72, [u0 u1 v0 v1 w0 w1], [a 0 b 1 c 2 d 3 e 4 f 5 g 6 h 7]
 );
 kernels!(
     wide_one wide_one_masked, "avx512f,avx512dq", zmm_reg __m512 "zmmword",
-    left right [left = kreg bits::<0>, right = kreg bits::<1>],
-    one, 36, [u v w], [a 0 b 1 c 2 d 3 e 4 f 5 g 6 h 7],
-    [0 4 8] [12 16 20] [24 28 32]
+    left right [left = kreg bits::<0>, right = kreg bits::<2>],
+    one, 12 24 36, [u v w], [a 0 b 1 c 2 d 3 e 4 f 5 g 6 h 7]
 );
 kernels!(
     wide_two wide_two_masked, "avx512f,avx512dq", zmm_reg __m512 "zmmword",
-    left right [left = kreg bits::<0>, right = kreg bits::<1>],
-    two_of_eight, 72, [u0 u1 v0 v1 w0 w1],
-    [a 0 b 1 c 2 d 3 e 4 f 5 g 6 h 7 i 8 j 9 k 10 l 11 m 12 n 13 o 14 p 15],
-    [0 4 8 12 16 20] [24 28 32 36 40 44] [48 52 56 60 64 68]
+    left right [left = kreg bits::<0>, right = kreg bits::<2>],
+    two_of_eight, 24 48 72, [u0 u1 v0 v1 w0 w1],
+    [a 0 b 1 c 2 d 3 e 4 f 5 g 6 h 7 i 8 j 9 k 10 l 11 m 12 n 13 o 14 p 15]
 );

@@ -22,7 +22,9 @@ impl Pass {
         let schedule = &self.schedule.blocks[i];
         self.halve(i, 0, vectors, member.thread);
         for (l, (layer, plan)) in block.layers.iter().zip(&schedule.layers).enumerate() {
-            let packed::Layer::Planes(pointwise, spatial) = layer else { continue };
+            let packed::Layer::Planes(pointwise, spatial) = layer else {
+                unreachable!("threads share rows only where vectors go along pixels")
+            };
             self.rows(i, l, vectors, member, (pointwise, spatial, plan));
             self.wait()?;
             self.halve(i, l + 1, vectors, member.thread);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::place::share;
+use crate::place::{Place, share};
 use crate::schedule::Block;
 
 /// Some planes of a part of a block that a thread halves.
@@ -87,7 +87,7 @@ impl Block {
         (std::iter::once(enter).chain(layers).map(halves).collect(), self.numbers(&self.places))
     }
 
-    fn numbers(&self, places: &[crate::place::Place]) -> Vec<[usize; 2]> {
+    fn numbers(&self, places: &[Place]) -> Vec<[usize; 2]> {
         let number = |offset: u32| offset as usize / self.layout.plane;
         places.iter().map(|place| [place.part as usize, number(place.offset)]).collect()
     }

@@ -62,28 +62,22 @@ fn every_row_of_what_enters_a_block_is_halved_once() {
                 let [from, into] = pair else { unreachable!() };
                 let whole = 0..into.layout.size;
                 let mut seen = HashSet::new();
-                for (thread, half) in from
-                    .halves
-                    .iter()
-                    .flat_map(|part| part.iter().enumerate())
-                    .flat_map(|(thread, halves)| halves.iter().map(move |half| (thread, half)))
-                {
+                let all = from.halves.iter().flat_map(|part| part.iter().enumerate());
+                for (thread, half) in all.flat_map(|(t, halves)| halves.iter().map(move |half| (t, half))) {
+                    // Where threads share rows, a plane has the same number everywhere.
+                    let whose = if into.rows.is_empty() { thread } else { 0 };
                     let first = into.rows.get(thread).unwrap_or(&whole).start;
-                    for (plane, row) in half
-                        .planes
-                        .clone()
-                        .enumerate()
-                        .flat_map(|(i, _)| half.rows.clone().map(move |row| (half.to + i, first + row)))
-                    {
-                        // Where threads share rows, a plane has the same number everywhere.
-                        let whose = if into.rows.is_empty() { thread } else { 0 };
-                        assert!(seen.insert((whose, plane, row)), "{threads} threads: {half:?}");
+                    for plane in half.to..half.to + half.planes.len() {
+                        for row in half.rows.clone() {
+                            let new = seen.insert((whose, plane, first + row));
+                            assert!(new, "{threads} threads: {half:?}");
+                        }
                     }
                 }
-                let made: usize = from.halves.last().map_or(0, |_| match &from.transition {
+                let made = match &from.transition {
                     Some(transition) => transition.places.len(),
                     None => from.places.len(),
-                });
+                };
                 assert_eq!(seen.len(), made * whole.len());
             }
         }

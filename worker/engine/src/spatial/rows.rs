@@ -116,10 +116,10 @@ impl ByRows<'_> {
         if first || last {
             let ([left], [right]) =
                 (load::<S, 1>(simd, &LEFT), load::<S, 1>(simd, &RIGHT[LONGEST - S::F32_LANES..]));
-            let masks = [if first { left } else { there }, if last { right } else { there }];
+            let masks = [if first { left } else { there }, there, if last { right } else { there }];
             add_rows::<S, O, R, true>(simd, &mut sums, seen, stride, &masks, weights);
         } else {
-            add_rows::<S, O, R, false>(simd, &mut sums, seen, stride, &[there; 2], weights);
+            add_rows::<S, O, R, false>(simd, &mut sums, seen, stride, &[there; 3], weights);
         }
         sums
     }
