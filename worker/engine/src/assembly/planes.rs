@@ -96,34 +96,62 @@ fn fits<S: Simd, const R: usize, const HEIGHT: usize, const FIRST: usize, const 
     TypeId::of::<S>() == TypeId::of::<V3>() && R == ROWS && V == VECTORS
 }
 
-/// The loop over inputs. Each line of registers is a row of the tile.
-macro_rules! sum {
-    ($load:expr, $sums:ident, $count:expr, $starts:expr, $at:expr, $limits:expr, $kept:expr, $weights:expr, $step:expr) => {
-        asm!(
-            "2:",
+/// Row `row` of the tile, of an input that is `number` behind the first one of the loop: its weight times three vectors.
+macro_rules! row {
+    ($number:literal, $row:literal, $first:literal, $second:literal, $third:literal) => {
+        concat!(
+            "vbroadcastss {t}, dword ptr [{weights} + ",
+            $number,
+            "*{step} + 4*",
+            $row,
+            "]\n",
+            "vfmadd231ps {",
+            $first,
+            "}, {t}, {x}\n",
+            "vfmadd231ps {",
+            $second,
+            "}, {t}, {y}\n",
+            "vfmadd231ps {",
+            $third,
+            "}, {t}, {z}\n",
+        )
+    };
+}
+
+/// An input, whose vectors are loaded so.
+macro_rules! input {
+    ($number:literal, $load:expr) => {
+        concat!(
             $load,
-            "vbroadcastss {t}, dword ptr [{weights}]",
-            "vfmadd231ps {a0}, {t}, {x}",
-            "vfmadd231ps {a1}, {t}, {y}",
-            "vfmadd231ps {a2}, {t}, {z}",
-            "vbroadcastss {t}, dword ptr [{weights} + 4]",
-            "vfmadd231ps {b0}, {t}, {x}",
-            "vfmadd231ps {b1}, {t}, {y}",
-            "vfmadd231ps {b2}, {t}, {z}",
-            "vbroadcastss {t}, dword ptr [{weights} + 8]",
-            "vfmadd231ps {c0}, {t}, {x}",
-            "vfmadd231ps {c1}, {t}, {y}",
-            "vfmadd231ps {c2}, {t}, {z}",
-            "vbroadcastss {t}, dword ptr [{weights} + 12]",
-            "vfmadd231ps {d0}, {t}, {x}",
-            "vfmadd231ps {d1}, {t}, {y}",
-            "vfmadd231ps {d2}, {t}, {z}",
-            "add {starts}, 8",
-            "add {limits}, 4",
-            "add {kept}, 96",
-            "add {weights}, {step}",
-            "dec {count}",
-            "jnz 2b",
+            row!($number, 0, "a0", "a1", "a2"),
+            row!($number, 1, "b0", "b1", "b2"),
+            row!($number, 2, "c0", "c1", "c2"),
+            row!($number, 3, "d0", "d1", "d2"),
+        )
+    };
+}
+
+/// The loop over inputs, by pairs: what counts them weighs as much as a multiply-add where another thread has half of the core.
+/// `$load`: a macro that loads the vectors of an input, by its number; `$next`: what goes on from a pair to the next.
+macro_rules! sum {
+    ([$load:ident $($with:tt)*], $next:expr, $sums:ident, $count:expr, $starts:expr, $at:expr, $limits:expr, $kept:expr, $weights:expr, $step:expr) => {
+        asm!(
+            "// {start} {starts} {limits} {kept} {at}",
+            "sub {count}, 2",
+            "jl 3f",
+            ".p2align 5",
+            "2:",
+            input!(0, $load!(0 $($with)*)),
+            input!(1, $load!(1 $($with)*)),
+            $next,
+            "add {weights}, 2*{step}",
+            "sub {count}, 2",
+            "jge 2b",
+            "3:",
+            "cmp {count}, -1",
+            "jne 4f",
+            input!(0, $load!(0 $($with)*)),
+            "4:",
             start = out(reg) _,
             starts = inout(reg) $starts => _,
             limits = inout(reg) $limits => _,
@@ -155,18 +183,53 @@ macro_rules! sum {
 
 /// The vectors of an input, clipped; before that, `$ahead`; after it, `$keep`.
 macro_rules! clipped {
-    ($clip:literal, $ahead:expr, $keep:expr) => {
+    ($number:literal $clip:literal $ahead:ident $keep:ident) => {
         concat!(
-            "mov {start}, qword ptr [{starts}]\n",
-            $ahead,
-            "vbroadcastss {t}, dword ptr [{limits}]\n",
+            "mov {start}, qword ptr [{starts} + 8*",
+            $number,
+            "]\n",
+            $ahead!(),
+            "vbroadcastss {t}, dword ptr [{limits} + 4*",
+            $number,
+            "]\n",
             $clip,
             " {x}, {t}, ymmword ptr [{start} + {at}]\n",
             $clip,
             " {y}, {t}, ymmword ptr [{start} + {at} + 32]\n",
             $clip,
-            " {z}, {t}, ymmword ptr [{start} + {at} + 64]",
-            $keep,
+            " {z}, {t}, ymmword ptr [{start} + {at} + 64]\n",
+            $keep!($number),
+        )
+    };
+}
+
+/// The vectors of an input, as they are.
+macro_rules! plain {
+    ($number:literal) => {
+        concat!(
+            "mov {start}, qword ptr [{starts} + 8*",
+            $number,
+            "]\n",
+            "vmovups {x}, ymmword ptr [{start} + {at}]\n",
+            "vmovups {y}, ymmword ptr [{start} + {at} + 32]\n",
+            "vmovups {z}, ymmword ptr [{start} + {at} + 64]\n",
+        )
+    };
+}
+
+/// The vectors that were kept.
+macro_rules! kept {
+    ($number:literal) => {
+        concat!(
+            "vmovups {x}, ymmword ptr [{kept} + 96*",
+            $number,
+            "]\n",
+            "vmovups {y}, ymmword ptr [{kept} + 96*",
+            $number,
+            " + 32]\n",
+            "vmovups {z}, ymmword ptr [{kept} + 96*",
+            $number,
+            " + 64]\n",
         )
     };
 }
@@ -180,11 +243,25 @@ macro_rules! ahead {
 
 /// Keeps the clipped vectors.
 macro_rules! keep {
-    () => {
-        "
-        vmovups ymmword ptr [{kept}], {x}
-        vmovups ymmword ptr [{kept} + 32], {y}
-        vmovups ymmword ptr [{kept} + 64], {z}"
+    ($number:literal) => {
+        concat!(
+            "vmovups ymmword ptr [{kept} + 96*",
+            $number,
+            "], {x}\n",
+            "vmovups ymmword ptr [{kept} + 96*",
+            $number,
+            " + 32], {y}\n",
+            "vmovups ymmword ptr [{kept} + 96*",
+            $number,
+            " + 64], {z}\n",
+        )
+    };
+}
+
+/// Neither of them.
+macro_rules! nothing {
+    ($($number:literal)?) => {
+        ""
     };
 }
 
@@ -206,29 +283,23 @@ unsafe fn run<const HEIGHT: usize, const CLIP: u8>(
     // SAFETY: the caller's; addresses that are not needed are counted up but not used.
     unsafe {
         macro_rules! run {
-            ($load:expr) => {
-                sum!($load, sums, count, starts, at, limits, kept, weights, 4 * HEIGHT)
+            ($load:tt, $next:expr) => {
+                sum!($load, $next, sums, count, starts, at, limits, kept, weights, 4 * HEIGHT)
             };
         }
         match CLIP {
-            clip::RISING => run!(clipped!("vmaxps", "", "")),
-            clip::FALLING => run!(clipped!("vminps", "", "")),
-            RISING_AHEAD => run!(clipped!("vmaxps", ahead!(), "")),
-            FALLING_AHEAD => run!(clipped!("vminps", ahead!(), "")),
-            RISING_KEPT => run!(clipped!("vmaxps", ahead!(), keep!())),
-            FALLING_KEPT => run!(clipped!("vminps", ahead!(), keep!())),
-            KEPT => run!(
-                "// neither {start} nor {at}
-                 vmovups {x}, ymmword ptr [{kept}]
-                 vmovups {y}, ymmword ptr [{kept} + 32]
-                 vmovups {z}, ymmword ptr [{kept} + 64]"
-            ),
-            _ => run!(
-                "mov {start}, qword ptr [{starts}]
-                 vmovups {x}, ymmword ptr [{start} + {at}]
-                 vmovups {y}, ymmword ptr [{start} + {at} + 32]
-                 vmovups {z}, ymmword ptr [{start} + {at} + 64]"
-            ),
+            clip::RISING => run!([clipped "vmaxps" nothing nothing], "add {starts}, 16\nadd {limits}, 8"),
+            clip::FALLING => run!([clipped "vminps" nothing nothing], "add {starts}, 16\nadd {limits}, 8"),
+            RISING_AHEAD => run!([clipped "vmaxps" ahead nothing], "add {starts}, 16\nadd {limits}, 8"),
+            FALLING_AHEAD => run!([clipped "vminps" ahead nothing], "add {starts}, 16\nadd {limits}, 8"),
+            RISING_KEPT => {
+                run!([clipped "vmaxps" ahead keep], "add {starts}, 16\nadd {limits}, 8\nadd {kept}, 192")
+            }
+            FALLING_KEPT => {
+                run!([clipped "vminps" ahead keep], "add {starts}, 16\nadd {limits}, 8\nadd {kept}, 192")
+            }
+            KEPT => run!([kept], "add {kept}, 192"),
+            _ => run!([plain], "add {starts}, 16"),
         }
     }
 }
