@@ -1,5 +1,5 @@
-//! Floats that begin on a cache line: vectors of a plane then do not lie across two, and no two threads' buffers share one. Most of
-//! the weights lie in large pages: an image reads each once.
+//! Floats that begin on a cache line: vectors of a plane then do not lie across two, and no two threads' buffers share one. What is large
+//! lies in large pages: weights are read once an image, and planes of features in no order.
 
 use std::sync::Arc;
 
@@ -22,12 +22,14 @@ impl Buffer {
         Buffer::aligned(length, LINE)
     }
 
-    /// In large pages, where the system has some.
-    fn large(length: usize) -> Buffer {
-        let buffer = Buffer::aligned(length, if length < PAGE { LINE } else { PAGE });
-        if length >= PAGE {
-            large_pages(buffer.get());
+    /// In large pages, where it fills a good part of one and the system has some.
+    pub fn large(length: usize) -> Buffer {
+        if length < PAGE / 8 {
+            return Buffer::new(length);
         }
+        let mut buffer = Buffer::aligned(length.next_multiple_of(PAGE), PAGE);
+        large_pages(buffer.get());
+        buffer.length = length;
         buffer
     }
 

@@ -5,7 +5,7 @@ use cnx_proto::random::{Purpose, Stream};
 use crate::Instructions;
 use crate::buffer::Buffer;
 use crate::instructions::{Core, Vectors};
-use crate::layout::{Along, BLOCK, Layout};
+use crate::layout::{Along, Layout};
 use crate::network::{Group, Layer, Norm, Pointwise, Spatial, Stem};
 use crate::place::Place;
 use crate::pointwise::planes::Piece;
@@ -113,25 +113,26 @@ fn hold(shape: Shape, along: Along, threads: usize) {
     for (vectors, beside) in vectors().into_iter().flat_map(|vectors| [(vectors, false), (vectors, true)]) {
         // Of either maker.
         let core = Core { beside, ..vectors.core() };
-        let blocks = matches!(along, Along::Channels | Along::Squares);
+        let blocks = matches!(along, Along::Channels(_) | Along::Squares);
         if along == Along::Rows && size < core.lanes || blocks && core.lanes == 1 {
             continue;
         }
         // Many threads have small bands.
         let layout = Layout::new(along, size, layer.pointwise.outputs * 8, core.lanes, threads);
-        let mut features = vec![0.0; shape.channels * layout.plane];
+        // What lies behind the last plane may be read.
+        let mut features = vec![0.0; shape.channels * layout.plane + 16];
         for (plane, image) in features.chunks_exact_mut(layout.plane).zip(image.chunks_exact(area)) {
             for (y, row) in image.chunks_exact(size).enumerate() {
                 plane[y * layout.stride..][..size].copy_from_slice(row);
             }
         }
         let places: Vec<Place> = (0..shape.channels).map(|c| Place::new(0, c * layout.plane)).collect();
-        let packed = packed::Layer::new(&layer, size, along, core);
+        let packed = packed::Layer::new(&layer, along, core);
         let mut to = vec![f32::NAN; layer.spatial.outputs * layout.plane];
         let mut panel = Buffer::default();
         let at_pixel = |place: Place, y: usize, x: usize| match along {
-            Along::Channels | Along::Squares => {
-                place.offset as usize + ((y + 1) * layout.middle_stride + x + 1) * BLOCK
+            Along::Channels(_) | Along::Squares => {
+                place.offset as usize + ((y + 1) * layout.middle_stride + x + 1) * along.side()
             }
             _ => place.offset as usize + layout.lead + (y + 1) * layout.middle_stride + layout.margin + x,
         };
@@ -257,7 +258,7 @@ fn vectors_of_outputs_make_the_sums_of_plain_loops() {
             (2, 37, 128, 2, 16),
         ] {
             let shape = Shape { size, channels: 311, groups, inputs, outputs, groups_3x3, outputs_3x3 };
-            for along in [Along::Channels, Along::Squares] {
+            for along in [Along::Channels(4), Along::Channels(8), Along::Channels(16), Along::Squares] {
                 hold(shape, along, 1);
             }
         }

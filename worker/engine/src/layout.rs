@@ -5,8 +5,8 @@
 
 use crate::instructions::Core;
 use crate::network;
-use crate::rows::Rows;
-use crate::spatial::{pairs, rows};
+use crate::spatial::channels::HALVED;
+use crate::spatial::{channels, pairs, rows};
 
 /// Bytes of a middle that are made before they are used: a share of the second-level cache.
 const BAND_BYTES: usize = 256 << 10;
@@ -20,13 +20,20 @@ pub(crate) enum Along {
     Rows,
     /// Likewise, but the 3×3 makes two rows at a time: for groups of more outputs, where registers are many.
     Pairs,
-    /// Outputs: for small maps, whose middle lies in blocks of channels.
-    Channels,
+    /// Outputs: for small maps, whose middle lies in blocks of so many channels.
+    Channels(usize),
     /// Likewise, but the 3×3 makes squares of 2×2 pixels: for maps that are large enough for its many weights.
     Squares,
 }
 
-/// Channels of a block of such a middle: those of a pixel lie side by side.
+impl Along {
+    /// Channels of a block of such a middle: those of a pixel lie side by side.
+    pub fn side(self) -> usize {
+        if let Along::Channels(side) = self { side } else { BLOCK }
+    }
+}
+
+/// Most channels of a block.
 pub(crate) const BLOCK: usize = 16;
 
 /// Floats of a cache line.
@@ -40,6 +47,9 @@ const SMALLER: usize = 8;
 
 /// Outputs of a group for which squares pay: what is made of its inputs costs as much as some.
 const MANY: usize = 16;
+
+/// Edge of the squares of pixels that are turned at once; they may run over the end of a plane.
+const EDGE: usize = 8;
 
 /// The layout of a block's maps.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +93,18 @@ fn spread(floats: usize) -> usize {
     (floats.div_ceil(LINE) | 1) * LINE
 }
 
+/// Channels of the middle that can lie side by side: so many that each 3×3 convolution sees all of them or none, and reads nothing else.
+fn side(block: &network::Block) -> usize {
+    let fits = |side: usize| {
+        block.layers.iter().all(|layer| {
+            let inputs = layer.spatial.inputs / layer.spatial.groups;
+            let mut sides = layer.pointwise.groups.iter().flat_map(|group| group.outputs.chunks(side));
+            sides.all(|side| side.iter().all(|channel| channel / inputs == side[0] / inputs))
+        })
+    };
+    [BLOCK, 8, 4].into_iter().find(|&side| fits(side)).unwrap_or(BLOCK)
+}
+
 impl Layout {
     /// What vectors go along best in a block.
     pub fn along(block: &network::Block, core: Core) -> Along {
@@ -95,8 +117,10 @@ impl Layout {
         let vectors = (4..=BLOCK).contains(&core.lanes);
         if vectors && block.layers.iter().all(fits) {
             match block.size {
-                ..=SMALLER => return Along::Channels,
+                ..=SMALLER => return Along::Channels(side(block)),
                 ..=SMALL if fewest >= MANY => return Along::Squares,
+                // Where registers are few, vectors of pixels make no two rows at a time.
+                HALVED if !core.many_registers => return Along::Channels(side(block)),
                 _ => {}
             }
         }
@@ -129,13 +153,14 @@ impl Layout {
         let (stride, middle_stride) = match along {
             Along::Plane => (size + 1, size + 1),
             Along::Rows | Along::Pairs => (size, size),
-            Along::Channels => (size, size + 2),
+            Along::Channels(_) if channels::skips_ends(size) => (size, size),
+            Along::Channels(_) => (size, size + 2),
             Along::Squares => (size, size.next_multiple_of(2) + 2),
         };
         let margin = middle_stride - size;
         let bytes = 4 * middle * middle_stride * count;
         let bands = match along {
-            Along::Channels | Along::Squares => 1,
+            Along::Channels(_) | Along::Squares => 1,
             _ => bytes.div_ceil(BAND_BYTES).clamp(1, count),
         };
         let band = match along {
@@ -153,13 +178,19 @@ impl Layout {
             rows: count,
             lanes,
             stride,
-            plane: spread((count * stride).next_multiple_of(lanes) + lanes.max(LINE)),
+            plane: match along {
+                // Little between them: so more of them stay in the second-level cache. Halving reads a line of floats of the last row.
+                Along::Channels(_) | Along::Squares => {
+                    (count * stride + EDGE - 1).max((count - 1) * stride + LINE).next_multiple_of(EDGE)
+                }
+                _ => spread((count * stride).next_multiple_of(lanes) + lanes.max(LINE)),
+            },
             middle_stride,
             margin,
             lead,
             middle_plane: match along {
                 // The last row may be read as if it were longer.
-                Along::Channels => ((size + 2) * middle_stride + BLOCK) * BLOCK,
+                Along::Channels(side) => ((size + 2) * middle_stride + BLOCK) * side,
                 // A slice of the last pixel may be read as if it were a block.
                 Along::Squares => (middle_stride * middle_stride + 1) * BLOCK,
                 _ => {
@@ -187,15 +218,6 @@ impl Layout {
     /// A plane of features as a whole.
     pub fn whole(&self) -> Run {
         Run { vectors: (self.rows * self.stride).div_ceil(self.lanes), from: 0, to: 0 }
-    }
-
-    /// What each tap of a 3×3 kernel sees of planes of the middle, for the outputs of a band as one row.
-    pub fn see<'a>(&self, planes: &[&'a [f32]], rows: &mut Rows<'a>) {
-        for plane in planes {
-            for tap in 0..9 {
-                rows.push(&plane[self.lead + tap / 3 * self.middle_stride + tap % 3..]);
-            }
-        }
     }
 
     /// Where each pixel lies in a block of channels.

@@ -66,7 +66,7 @@ impl Packed {
 impl Block {
     fn new(block: &network::Block, core: Core) -> Block {
         let along = Layout::along(block, core);
-        let layer = |layer: &network::Layer| Layer::new(layer, block.size, along, core);
+        let layer = |layer: &network::Layer| Layer::new(layer, along, core);
         Block {
             size: block.size,
             along,
@@ -86,17 +86,17 @@ impl Layer {
         }
     }
 
-    pub fn new(layer: &network::Layer, size: usize, along: Along, core: Core) -> Layer {
+    pub fn new(layer: &network::Layer, along: Along, core: Core) -> Layer {
         let (conv, conv_3x3) = (&layer.pointwise, &layer.spatial);
         match along {
             Along::Plane | Along::Rows | Along::Pairs => Layer::Planes(
                 Pointwise::new(conv, core),
                 spatial::planes::Spatial::new(conv_3x3, along, core.many_registers),
             ),
-            Along::Channels | Along::Squares => {
-                let pointwise = pointwise::channels::Pointwise::new(conv, core);
+            Along::Channels(_) | Along::Squares => {
+                let pointwise = pointwise::channels::Pointwise::new(conv, along.side(), core);
                 let order = &pointwise.order;
-                let spatial = spatial::blocks::Spatial::new(conv_3x3, order, along, size, core);
+                let spatial = spatial::blocks::Spatial::new(conv_3x3, order, along, core);
                 Layer::Blocks(pointwise, spatial)
             }
         }

@@ -106,6 +106,37 @@ pub(crate) fn add_kept<S: Simd, const R: usize, const HEIGHT: usize, const FIRST
     }
 }
 
+/// Adds Σ over planes and taps of weights[plane][tap][output] · plane[vector + tap], for `V` vectors of `O` outputs; `stride`: floats from
+/// row to row of a plane, without an end between them.
+#[inline(always)]
+pub(crate) fn add_taps<S: Simd, const O: usize, const V: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; V]; O],
+    planes: Window<'_>,
+    stride: usize,
+    weights: &[[[f32; O]; 9]],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if assembly::taps::add::<S, O, V>(sums, planes, stride, weights) {
+        return;
+    }
+    // Their own, so that no sum is written before all is added.
+    let mut own = *sums;
+    for (k, weights) in weights[..planes.count()].iter().enumerate() {
+        let plane = planes.row(k, 2 * stride + 2 + V * S::F32_LANES);
+        for (tap, weights) in weights.iter().enumerate() {
+            let pixels = load::<S, V>(simd, &plane[tap / 3 * stride + tap % 3..]);
+            for o in 0..O {
+                let weight = simd.splat_f32s(weights[o]);
+                for v in 0..V {
+                    own[o][v] = simd.mul_add_e_f32s(weight, pixels[v], own[o][v]);
+                }
+            }
+        }
+    }
+    *sums = own;
+}
+
 /// Adds Σ over planes and taps of weights[plane][column][row][output] · plane[row + tap], for a vector of each of `R` rows of `O` outputs;
 /// `stride`: floats from row to row of a plane. `masks`: with `MASKED`, of what each column of taps
 /// sees; the middle one sees all.
@@ -167,6 +198,33 @@ pub(crate) fn outer<S: Simd, const X: usize, const N: usize, const STRIDE: usize
         let pixels = inputs.row(k, (X - 1) * STRIDE + 1);
         for x in 0..X {
             let pixel = simd.splat_f32s(pixels[x * STRIDE]);
+            for n in 0..N {
+                own[x][n] = simd.mul_add_e_f32s(pixel, weights[n], own[x][n]);
+            }
+        }
+    }
+    *sums = own;
+}
+
+/// Adds Σ over inputs of weights[input][vector] · input[pixel], for `X` pixels from `first` on of a panel, by `N` vectors.
+#[inline(always)]
+pub(crate) fn outer_panel<S: Simd, const X: usize, const N: usize, const ROW: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; N]; X],
+    panel: &[[f32; ROW]],
+    first: usize,
+    weights: &[[S::f32s; N]],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if assembly::panel::outer::<S, X, N, ROW>(sums, panel, first, weights) {
+        return;
+    }
+    assert!(first + X <= ROW);
+    let mut own = *sums;
+    for (pixels, weights) in panel.iter().zip(weights) {
+        let pixels = &pixels[first..first + X];
+        for x in 0..X {
+            let pixel = simd.splat_f32s(pixels[x]);
             for n in 0..N {
                 own[x][n] = simd.mul_add_e_f32s(pixel, weights[n], own[x][n]);
             }

@@ -43,7 +43,12 @@ fn turn(simd: pulp::x86::V3, from: &[f32], width: usize, to: &mut [f32], plane: 
     use crate::tile::{load, store};
 
     let avx = simd.avx;
-    let r: [__m256; EDGE] = std::array::from_fn(|i| pulp::cast(load::<_, 1>(simd, &from[i * width..])[0]));
+    // A loop: a closure would not be made part of it.
+    let mut r = [avx._mm256_setzero_ps(); EDGE];
+    for i in 0..EDGE {
+        let row: __m256 = pulp::cast(load::<_, 1>(simd, &from[i * width..])[0]);
+        r[i] = row;
+    }
     let low = |a, b| avx._mm256_unpacklo_ps(a, b);
     let high = |a, b| avx._mm256_unpackhi_ps(a, b);
     let t = [

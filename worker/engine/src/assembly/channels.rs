@@ -1,4 +1,4 @@
-//! The tiles of `tile::outer` for AVX2: 14 or 13 pixels by a vector, 7 or 6 by two.
+//! The tiles of `tile::outer` for AVX2: 13 pixels by a vector, 7 or 6 by two.
 
 use std::any::TypeId;
 use std::arch::asm;
@@ -17,7 +17,7 @@ pub(crate) fn outer<S: Simd, const X: usize, const N: usize, const STRIDE: usize
     inputs: Window<'_>,
     weights: &[[S::f32s; N]],
 ) -> bool {
-    if TypeId::of::<S>() != TypeId::of::<V3>() || !matches!((X, N), (14 | 13, 1) | (7 | 6, 2)) {
+    if TypeId::of::<S>() != TypeId::of::<V3>() || !matches!((X, N), (13, 1) | (7 | 6, 2)) {
         return false;
     }
     let count = inputs.count();
@@ -37,7 +37,6 @@ pub(crate) fn outer<S: Simd, const X: usize, const N: usize, const STRIDE: usize
             }};
         }
         match (X, N) {
-            (14, 1) => run!(outer_14x1, 14),
             (13, 1) => run!(outer_13x1, 13),
             (7, 2) => run!(outer_7x2, 14),
             _ => run!(outer_6x2, 12),
@@ -141,17 +140,6 @@ macro_rules! by_two_held {
         )
     };
 }
-
-kernel!(
-    /// 14 pixels by a vector.
-    outer_14x1, 14, 32,
-    ["ymm0" 0 "ymm1" 1 "ymm2" 2 "ymm3" 3 "ymm4" 4 "ymm5" 5 "ymm6" 6 "ymm7" 7 "ymm8" 8 "ymm9" 9 "ymm10" 10 "ymm11" 11
-     "ymm12" 12 "ymm13" 13],
-    ["ymm14" "ymm15"],
-    "vmovups ymm15, ymmword ptr [{weights}]",
-    by_one!(0), by_one!(1), by_one!(2), by_one!(3), by_one!(4), by_one!(5), by_one!(6), by_one!(7), by_one!(8), by_one!(9),
-    by_one!(10), by_one!(11), by_one!(12), by_one!(13),
-);
 
 kernel!(
     /// 13 pixels by a vector.

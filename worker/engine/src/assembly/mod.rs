@@ -6,5 +6,7 @@
 
 pub(crate) mod channels;
 pub(crate) mod clipped;
+pub(crate) mod panel;
 pub(crate) mod planes;
 pub(crate) mod rows;
+pub(crate) mod taps;

@@ -39,7 +39,11 @@ impl Parts {
     fn new(block: &schedule::Block) -> Parts {
         let planes = block.transition.iter().flat_map(|planes| &planes.counts);
         Parts {
-            features: block.features.iter().map(|parts| parts.iter().copied().map(part).collect()).collect(),
+            features: block
+                .features
+                .iter()
+                .map(|parts| parts.iter().copied().map(part::planes).collect())
+                .collect(),
             middle: block.middle.iter().copied().map(part).collect(),
             transition: planes.map(|count| part(count * block.layout.plane)).collect(),
         }

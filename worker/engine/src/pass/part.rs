@@ -7,8 +7,16 @@ use crate::buffer::Buffer;
 /// Such a buffer.
 pub(super) type Part = RwLock<Buffer>;
 
+/// Floats behind the last plane of features that may be read, though nobody uses them.
+const BEHIND: usize = 16;
+
 pub(super) fn part(floats: usize) -> Part {
-    RwLock::new(Buffer::new(floats))
+    RwLock::new(Buffer::large(floats))
+}
+
+/// For planes of features.
+pub(super) fn planes(floats: usize) -> Part {
+    part(floats + BEHIND)
 }
 
 pub(super) fn read(part: &Part) -> RwLockReadGuard<'_, Buffer> {

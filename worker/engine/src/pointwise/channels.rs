@@ -7,19 +7,20 @@ use pulp::{Simd, WithSimd};
 
 use crate::buffer::{Buffer, Weights};
 use crate::instructions::Core;
-use crate::layout::{BLOCK, Layout};
+use crate::layout::{Along, BLOCK, Layout};
 use crate::network;
 use crate::place::Place;
+use crate::pointwise::blocks::Blocks;
 use crate::pointwise::clip::Clips;
-use crate::prefetch::Ahead;
+use crate::prefetch::{Ahead, prefetch_line};
 use crate::rows::{Rows, Window};
-use crate::tile::{load, outer, outer_clipped, store, stretches};
+use crate::tile::{outer_clipped, outer_panel};
 
 /// Vectors of a wide tile of sums.
 const WIDE: usize = 4;
 
-/// Bytes of the weights that are used at a time: half of a first-level cache.
-const CHUNK_BYTES: usize = 16 << 10;
+/// Pixels of a panel: those of all inputs of a group lie in the first-level cache, while the group's weights stream by.
+const PANEL: usize = 16;
 
 /// A 1×1 convolution as its inner loops read it.
 #[derive(Debug)]
@@ -47,7 +48,8 @@ pub(crate) struct Unit {
 }
 
 impl Pointwise {
-    pub fn new(conv: &network::Pointwise, core: Core) -> Pointwise {
+    /// `side`: channels of a block of the middle.
+    pub fn new(conv: &network::Pointwise, side: usize, core: Core) -> Pointwise {
         let lanes = core.lanes;
         let (mut units, mut order, mut weights) = (Vec::new(), vec![(0, 0); conv.outputs], Vec::new());
         let (mut block, mut groups) = (0, Vec::new());
@@ -59,10 +61,10 @@ impl Pointwise {
             let wide = core.beside && lanes == 16 && all.len().is_multiple_of(WIDE * lanes);
             let most = if wide { WIDE } else { 2 };
             for rows in all.chunks((most * lanes).max(BLOCK)) {
-                let blocks = rows.len().div_ceil(BLOCK);
-                let width = blocks * BLOCK;
+                let width = rows.len().next_multiple_of(side.max(lanes));
+                let blocks = width / side;
                 for (i, &row) in rows.iter().enumerate() {
-                    order[group.outputs[row]] = (block + i / BLOCK, i % BLOCK);
+                    order[group.outputs[row]] = (block + i / side, i % side);
                 }
                 block += blocks;
                 let inputs = group.inputs.len();
@@ -111,204 +113,170 @@ impl WithSimd for Work<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match S::F32_LANES {
-            16 => self.tiles::<S, 7, 14, 16>(simd),
-            // As few as can be in the last tile.
-            8 if self.pixels.len() < 64 => self.tiles::<S, 5, 5, 8>(simd),
-            8 => self.tiles::<S, 6, 6, 8>(simd),
-            _ => self.tiles::<S, 4, 4, 4>(simd),
+        match self.layout.along {
+            Along::Channels(4) => self.blocks::<S, 4>(simd),
+            Along::Channels(8) => self.blocks::<S, 8>(simd),
+            _ => self.blocks::<S, BLOCK>(simd),
         }
     }
 }
 
 impl Work<'_> {
-    /// `X` pixels at a time, out of `P` of a row of the panel, of `ROW` floats.
+    /// To blocks of `B` channels.
     #[inline(always)]
-    fn tiles<S: Simd, const X: usize, const P: usize, const ROW: usize>(self, simd: S) {
+    fn blocks<S: Simd, const B: usize>(self, simd: S) {
+        match S::F32_LANES {
+            16 => self.tiles::<S, 7, 1, B>(simd),
+            // As few as can be in the last tile.
+            8 if self.pixels.len() < 64 => self.tiles::<S, 5, 2, B>(simd),
+            8 => self.tiles::<S, 6, 2, B>(simd),
+            _ => self.tiles::<S, 4, 4, B>(simd),
+        }
+    }
+
+    /// `X` pixels at a time, out of a panel of `V` vectors of pixels.
+    #[inline(always)]
+    fn tiles<S: Simd, const X: usize, const V: usize, const B: usize>(self, simd: S) {
         let Work { conv, units, features, places, layout, pixels, to, panel } = self;
+        let (most, tiles) = (PANEL / X * X, pixels.len().div_ceil(X));
+        let plane = |&input: &usize| places[input].of(features, 0);
+        let mut planes = Rows::new(pixels.len() + PANEL);
         let mut to = to;
-        for units in conv.units[units].chunk_by(|a, b| a.group == b.group) {
+        let mut groups = conv.units[units].chunk_by(|a, b| a.group == b.group).peekable();
+        while let Some(units) = groups.next() {
             let clips = &conv.groups[units[0].group];
-            let inputs = clips.inputs.len();
+            planes.clear();
+            clips.inputs.iter().for_each(|input| planes.push(plane(input)));
+            let blocks: usize = units.iter().map(|unit| unit.blocks).sum();
+            let (own, rest) = to.split_at_mut(blocks * layout.middle_plane);
+            to = rest;
+            let mut made = Blocks::<B>::new(own, layout.middle_plane, pixels);
+            let weights = &conv.weights.get()[units[0].weights..];
+            let columns: Vec<Column<'_>> =
+                columns(units, weights, clips.inputs.len(), S::F32_LANES).collect();
             if units[0].tile == WIDE {
-                let tiles = pixels.len().div_ceil(X);
-                let mut rows = Rows::new(tiles * X);
-                clips.inputs.iter().for_each(|&input| rows.push(places[input].of(features, 0)));
-                for unit in units {
-                    let block = layout.middle_plane;
-                    let (own, rest) = to.split_at_mut(unit.blocks * block);
-                    to = rest;
-                    let weights = &conv.weights.get()[unit.weights..];
-                    let piece = Piece { rows: &rows, inputs, vectors: unit.vectors, pixels, to: own, block };
-                    piece.clipped::<S, X>(simd, clips, weights);
+                for (column, first) in columns.iter().flat_map(|c| (0..tiles).map(move |tile| (c, tile * X)))
+                {
+                    column.clipped::<S, X, B>(simd, planes.window(first, X), clips, &mut made, first);
                 }
                 continue;
             }
-            let tiles = pixels.len().div_ceil(P);
-            let panel = panel.room(tiles * inputs * ROW);
-            for (k, (&input, &limit)) in clips.inputs.iter().zip(&clips.limits).enumerate() {
-                let input = &places[input].of(features, 0)[..(tiles - 1) * P + S::F32_LANES];
-                let (panel, step) = (&mut panel[k * ROW..], inputs * ROW);
-                if k < clips.rising {
-                    fill::<S, P, true>(simd, panel, step, input, limit);
-                } else {
-                    fill::<S, P, false>(simd, panel, step, input, limit);
+            let floats: usize = columns.iter().map(|column| column.weights.len()).sum();
+            let steps = columns.len() * pixels.len().div_ceil(most);
+            let mut ahead = Ahead::new(&weights[floats..], floats, steps);
+            let panel = panel.room(clips.inputs.len() * PANEL);
+            for first in (0..pixels.len()).step_by(most) {
+                let count = most.min(pixels.len() - first);
+                fill::<S, V>(simd, panel, planes.window(first, PANEL), clips, most);
+                if let (true, Some(units)) = (first + count == pixels.len(), groups.peek()) {
+                    let inputs = &conv.groups[units[0].group].inputs;
+                    inputs.iter().for_each(|input| prefetch_line(plane(input).as_ptr()));
                 }
-            }
-            let mut rows = Rows::new((tiles - 1) * inputs * ROW + P);
-            (0..inputs).for_each(|k| rows.push(&panel[k * ROW..]));
-            for unit in units {
-                let block = layout.middle_plane;
-                let (own, rest) = to.split_at_mut(unit.blocks * block);
-                to = rest;
-                let weights = &conv.weights.get()[unit.weights..];
-                let piece = Piece { rows: &rows, inputs, vectors: unit.vectors, pixels, to: own, block };
-                match unit.tile {
-                    1 => piece.sums::<S, X, P, ROW, 1>(simd, weights),
-                    _ => piece.sums::<S, X, P, ROW, 2>(simd, weights),
-                }
-            }
-        }
-    }
-}
-
-/// A row of each tile of a panel: clipped pixels, `P` a tile.
-#[inline(always)]
-fn fill<S: Simd, const P: usize, const RISING: bool>(
-    simd: S,
-    panel: &mut [f32],
-    step: usize,
-    input: &[f32],
-    limit: f32,
-) {
-    let limit = simd.splat_f32s(limit);
-    let from = input.windows(S::F32_LANES).step_by(P);
-    for (to, from) in panel.chunks_mut(step).zip(from) {
-        let [x] = load::<S, 1>(simd, from);
-        let x = if RISING { simd.max_f32s(x, limit) } else { simd.min_f32s(x, limit) };
-        store::<S, 1>(to, [x]);
-    }
-}
-
-/// The outputs of a unit.
-struct Piece<'a> {
-    /// The pixels of each input: in its plane, or in all tiles of the panel.
-    rows: &'a Rows<'a>,
-    inputs: usize,
-    vectors: usize,
-    pixels: &'a [u32],
-    to: &'a mut [f32],
-    block: usize,
-}
-
-impl Piece<'_> {
-    /// All pixels, `X` at a time, by `WIDE` vectors of outputs.
-    #[inline(always)]
-    fn clipped<S: Simd, const X: usize>(self, simd: S, clips: &Clips, weights: &[f32]) {
-        let weights = &S::as_simd_f32s(weights).0.as_chunks::<WIDE>().0[..1 + self.inputs];
-        let Some((bias, weights)) = weights.split_first() else { return };
-        for first in (0..self.pixels.len()).step_by(X) {
-            let inputs = self.rows.window(first, X);
-            let mut sums = [*bias; X];
-            outer_clipped::<S, X, WIDE>(simd, &mut sums, inputs, clips.rising, &clips.limits, weights);
-            let floor = simd.splat_f32s(0.0);
-            for (n, block) in self.to.chunks_exact_mut(self.block).take(WIDE).enumerate() {
-                for (sums, &pixel) in sums.iter().zip(&self.pixels[first..]) {
-                    store::<S, 1>(&mut block[pixel as usize * BLOCK..], [simd.max_f32s(sums[n], floor)]);
-                }
-            }
-        }
-    }
-
-    /// All pixels, `X` at a time, by `N` vectors of outputs. Inputs are taken as many at a time as
-    /// leave their weights in the first-level cache.
-    #[inline(always)]
-    fn sums<S: Simd, const X: usize, const P: usize, const ROW: usize, const N: usize>(
-        mut self,
-        simd: S,
-        weights: &[f32],
-    ) {
-        let width = N * S::F32_LANES;
-        let (unit, after) = weights.split_at((1 + self.inputs) * self.vectors * S::F32_LANES);
-        let panel = self.rows;
-        let tiles = self.pixels.len().div_ceil(P);
-        for (number, tile) in unit.chunks_exact((1 + self.inputs) * width).enumerate() {
-            let rows = S::as_simd_f32s(tile).0.as_chunks::<N>().0;
-            let Some((bias, weights)) = rows.split_first() else { return };
-            let column = number * width;
-            for (start, count) in stretches(self.inputs, CHUNK_BYTES / (4 * width)) {
-                let last = start + count == self.inputs;
-                let step = Step {
-                    weights: &weights[start..][..count],
-                    bias: (start == 0).then_some(bias),
-                    floor: simd.splat_f32s(if last { 0.0 } else { f32::NEG_INFINITY }),
-                    column,
-                };
-                let mut ahead = Ahead::new(
-                    if last { after } else { &tile[(1 + start + count) * width..] },
-                    count * width,
-                    tiles,
-                );
-                for tile in 0..tiles {
+                let panel = panel.as_chunks::<PANEL>().0;
+                for column in &columns {
                     ahead.step();
-                    for from in (0..P).step_by(X) {
-                        let first = tile * P + from;
-                        if first < self.pixels.len() {
-                            let panel = panel.window(tile * self.inputs * ROW + from, X);
-                            self.tile::<S, X, N>(simd, &step, panel.range(start..start + count), first);
+                    for from in (0..count).step_by(X) {
+                        match column.vectors {
+                            1 => column.sums::<S, X, 1, B>(simd, panel, from, &mut made, first + from),
+                            _ => column.sums::<S, X, 2, B>(simd, panel, from, &mut made, first + from),
                         }
                     }
                 }
             }
         }
     }
+}
 
-    /// `X` pixels, `first` of all.
-    #[inline(always)]
-    fn tile<S: Simd, const X: usize, const N: usize>(
-        &mut self,
-        simd: S,
-        step: &Step<'_, S, N>,
-        panel: Window<'_>,
-        first: usize,
-    ) {
-        let pixels = &self.pixels[first..];
-        let block = self.block;
-        let (start, within) = (step.column / BLOCK * block, step.column % BLOCK);
-        let at = |x: usize, n: usize| {
-            let column = within + n * S::F32_LANES;
-            start + column / BLOCK * block + pixels[x] as usize * BLOCK + column % BLOCK
-        };
-        let mut sums = [[simd.splat_f32s(0.0); N]; X];
-        for x in 0..X {
-            match step.bias {
-                Some(bias) => sums[x] = *bias,
-                None if x < pixels.len() => {
-                    for n in 0..N {
-                        [sums[x][n]] = load::<S, 1>(simd, &self.to[at(x, n)..]);
-                    }
-                }
-                None => {}
-            }
+/// Some pixels of each input, clipped; of what comes `most` pixels later, the end is asked for.
+#[inline(always)]
+fn fill<S: Simd, const V: usize>(simd: S, panel: &mut [f32], planes: Window<'_>, clips: &Clips, most: usize) {
+    let panel = S::as_mut_simd_f32s(panel).0.as_chunks_mut::<V>().0;
+    let (up, down) = panel.split_at_mut(clips.rising);
+    let limits = clips.limits.split_at(clips.rising);
+    let planes = planes.split_at(clips.rising);
+    clip::<S, V, true>(simd, up, planes.0, limits.0, most);
+    clip::<S, V, false>(simd, down, planes.1, limits.1, most);
+}
+
+/// Inputs that are held from below, or from above.
+#[inline(always)]
+fn clip<S: Simd, const V: usize, const RISING: bool>(
+    simd: S,
+    to: &mut [[S::f32s; V]],
+    planes: Window<'_>,
+    limits: &[f32],
+    most: usize,
+) {
+    for (k, ((pixels, &limit), to)) in planes.vectors::<S, V>(simd).zip(limits).zip(to).enumerate() {
+        let limit = simd.splat_f32s(limit);
+        for v in 0..V {
+            to[v] = if RISING { simd.max_f32s(pixels[v], limit) } else { simd.min_f32s(pixels[v], limit) };
         }
-        outer::<S, X, N, 1>(simd, &mut sums, panel, step.weights);
-        for x in 0..X {
-            if x < pixels.len() {
-                for n in 0..N {
-                    store::<S, 1>(&mut self.to[at(x, n)..], [simd.max_f32s(sums[x][n], step.floor)]);
-                }
-            }
-        }
+        planes.ahead(k, most + PANEL - 1);
     }
 }
 
-/// What is added to the sums of every pixel.
-struct Step<'a, S: Simd, const N: usize> {
-    weights: &'a [[S::f32s; N]],
-    /// What the sums begin with; none: what they have come to.
-    bias: Option<&'a [S::f32s; N]>,
-    /// The smallest that they may be.
-    floor: S::f32s,
-    /// The first output.
-    column: usize,
+/// The tiles of sums that a group's outputs go into.
+#[inline(always)]
+fn columns<'a>(
+    units: &'a [Unit],
+    weights: &'a [f32],
+    inputs: usize,
+    lanes: usize,
+) -> impl Iterator<Item = Column<'a>> {
+    let tiles = units.iter().flat_map(|unit| (0..unit.vectors / unit.tile).map(|_| unit.tile));
+    tiles.scan((weights, 0), move |(left, first), vectors| {
+        let (weights, rest) = left.split_at((1 + inputs) * vectors * lanes);
+        let column = Column { first: *first, vectors, weights };
+        (*left, *first) = (rest, *first + vectors * lanes);
+        Some(column)
+    })
+}
+
+/// Some vectors of outputs of a group.
+struct Column<'a> {
+    /// The first output, counted in the order of the units.
+    first: usize,
+    vectors: usize,
+    /// Bias and weights: [1 + inputs][outputs]
+    weights: &'a [f32],
+}
+
+impl Column<'_> {
+    /// `X` pixels from `from` on of a panel; they become those from `first` on of all.
+    #[inline(always)]
+    fn sums<S: Simd, const X: usize, const N: usize, const B: usize>(
+        &self,
+        simd: S,
+        panel: &[[f32; PANEL]],
+        from: usize,
+        to: &mut Blocks<'_, B>,
+        first: usize,
+    ) {
+        let Some((bias, weights)) = S::as_simd_f32s(self.weights).0.as_chunks::<N>().0.split_first() else {
+            return;
+        };
+        let mut sums = [*bias; X];
+        outer_panel::<S, X, N, PANEL>(simd, &mut sums, panel, from, weights);
+        to.put::<S, X, N>(simd, &sums, self.first, first);
+    }
+
+    /// `X` pixels of planes, clipped on their way; they become those from `first` on of all.
+    #[inline(always)]
+    fn clipped<S: Simd, const X: usize, const B: usize>(
+        &self,
+        simd: S,
+        planes: Window<'_>,
+        clips: &Clips,
+        to: &mut Blocks<'_, B>,
+        first: usize,
+    ) {
+        let Some((bias, weights)) = S::as_simd_f32s(self.weights).0.as_chunks::<WIDE>().0.split_first()
+        else {
+            return;
+        };
+        let mut sums = [*bias; X];
+        outer_clipped::<S, X, WIDE>(simd, &mut sums, planes, clips.rising, &clips.limits, weights);
+        to.put::<S, X, WIDE>(simd, &sums, self.first, first);
+    }
 }

@@ -41,17 +41,10 @@ pub(crate) struct Unit {
 
 impl Spatial {
     /// `order`: where the channels of the middle lie.
-    pub fn new(
-        conv: &network::Spatial,
-        order: &[(usize, usize)],
-        along: Along,
-        size: usize,
-        core: Core,
-    ) -> Spatial {
+    pub fn new(conv: &network::Spatial, order: &[(usize, usize)], along: Along, core: Core) -> Spatial {
         let (inputs, outputs) = (conv.inputs / conv.groups, conv.outputs / conv.groups);
         let lanes = core.lanes;
-        let most =
-            if along == Along::Squares { squares::MOST } else { channels::most(size, core.many_registers) };
+        let most = if along == Along::Squares { squares::MOST } else { channels::most(core.many_registers) };
         let (mut channels, mut units, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for group in 0..conv.groups {
             let mut own: Vec<usize> = (group * inputs..(group + 1) * inputs).collect();
@@ -67,7 +60,7 @@ impl Spatial {
                 };
                 weights.extend(match along {
                     Along::Squares => squares::pack(&own, vectors * lanes, taps),
-                    _ => channels::pack(&own, vectors * lanes, core.many_registers, taps),
+                    _ => channels::pack(&own, vectors * lanes, taps),
                 });
                 first += count;
             }

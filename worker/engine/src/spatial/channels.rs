@@ -6,33 +6,48 @@ use std::ops::Range;
 use pulp::Simd;
 
 use crate::buffer::Buffer;
-use crate::layout::{BLOCK, Layout};
+use crate::layout::{Along, BLOCK, Layout};
 use crate::prefetch::Ahead;
 use crate::rows::Rows;
 use crate::spatial::blocks::{TAPS, Work};
-use crate::tile::outer;
 use crate::transpose::transpose;
 
 /// Bytes of the weights that are used at a time.
 const CHUNK_BYTES: usize = 9 << 10;
+
+/// Edge of maps whose rows are made in two halves.
+pub(crate) const HALVED: usize = 14;
+
+/// How a row of the map is made.
+mod row {
+    /// At once: what lies beyond its ends is skipped.
+    pub const WHOLE: u8 = 0;
+    /// In two halves: likewise.
+    pub const HALVES: u8 = 1;
+    /// In pieces; what lies beyond the ends is read: zeros.
+    pub const PADDED: u8 = 2;
+}
+
+/// Whether what lies beyond the ends of a row is skipped, on maps of such a size; then there need be no zeros.
+pub(crate) fn skips_ends(size: usize) -> bool {
+    matches!(size, 7 | 8 | HALVED)
+}
 
 /// Inputs of a chunk.
 fn chunk(outputs: usize) -> usize {
     CHUNK_BYTES / (4 * TAPS * outputs)
 }
 
-/// Vectors of outputs of a unit at most, on maps of such a size.
-pub(super) fn most(size: usize, many_registers: bool) -> usize {
-    // Either many pixels of a row by one vector, or some by two.
-    if !many_registers && size == 8 { 1 } else { 2 }
+/// Vectors of outputs of a unit at most.
+pub(super) fn most(many_registers: bool) -> usize {
+    // Where registers are few, three weights leave none for another.
+    if many_registers { 2 } else { 1 }
 }
 
-/// Weights: for each chunk of inputs, [rows of taps][inputs][columns of taps][outputs]; where registers are few, [columns of taps][rows of
-/// taps][inputs][outputs].
+/// Weights: for each chunk of inputs, [rows of taps][inputs][columns of taps][outputs].
 pub(super) fn pack<'a>(
     inputs: &[usize],
     outputs: usize,
-    many_registers: bool,
     taps: impl Fn(usize, usize) -> Option<&'a [f32]>,
 ) -> Vec<f32> {
     let mut weights = Vec::new();
@@ -40,11 +55,7 @@ pub(super) fn pack<'a>(
         weights.extend((0..outputs).map(|o| taps(channel, o).map_or(0.0, |taps| taps[3 * y + x])));
     };
     for own in inputs.chunks(chunk(outputs)) {
-        if many_registers {
-            (0..3).for_each(|y| own.iter().for_each(|&c| (0..3).for_each(|x| push(c, y, x))));
-        } else {
-            (0..3).for_each(|x| (0..3).for_each(|y| own.iter().for_each(|&c| push(c, y, x))));
-        }
+        (0..3).for_each(|y| own.iter().for_each(|&c| (0..3).for_each(|x| push(c, y, x))));
     }
     weights
 }
@@ -52,41 +63,38 @@ pub(super) fn pack<'a>(
 /// A thread's share of a convolution.
 #[inline(always)]
 pub(super) fn convolve<S: Simd>(simd: S, work: Work<'_>) {
+    match work.layout.along {
+        Along::Channels(4) => blocks::<S, 4>(simd, work),
+        Along::Channels(8) => blocks::<S, 8>(simd, work),
+        _ => blocks::<S, BLOCK>(simd, work),
+    }
+}
+
+/// From blocks of `B` channels.
+#[inline(always)]
+fn blocks<S: Simd, const B: usize>(simd: S, work: Work<'_>) {
     let Work { conv, units, middle, places, layout, to, scratch } = work;
     let mut to = to;
-    let many = S::REGISTER_COUNT >= 32;
-    let window = 2 * (layout.middle_stride + 1) * BLOCK;
-    let mut inputs = Rows::new(layout.middle_plane - BLOCK - if many { 0 } else { window });
+    let mut inputs = Rows::new(layout.middle_plane - B);
     for unit in &conv.units[units] {
-        let channels = conv.seen(unit);
-        let input = |&channel: &usize| places[channel].of(middle, 0);
         inputs.clear();
-        if many {
-            channels.iter().for_each(|channel| inputs.push(input(channel)));
-        } else {
-            // What each tap sees, in the order of the weights.
-            for channels in channels.chunks(chunk(unit.vectors * S::F32_LANES)) {
-                for tap in 0..TAPS {
-                    let at = (tap % 3 * layout.middle_stride + tap / 3) * BLOCK;
-                    channels.iter().for_each(|channel| inputs.push(&input(channel)[at..]));
-                }
-            }
-        }
+        conv.seen(unit).iter().for_each(|&channel| inputs.push(places[channel].of(middle, 0)));
         let (own, rest) = to.split_at_mut(unit.outputs * layout.plane);
         to = rest;
         let weights = conv.own(unit);
         let map =
             Map { count: conv.inputs, inputs: &inputs, weights, layout, outputs: unit.outputs, to: own };
-        match (layout.size, unit.vectors, many) {
-            (7, 1, true) => map.convolve::<S, 7, 9, 1, 2, true>(simd, scratch),
-            (7, _, true) => map.convolve::<S, 7, 9, 2, 1, true>(simd, scratch),
-            (8, 1, true) => map.convolve::<S, 8, 10, 1, 2, true>(simd, scratch),
-            (_, 1, true) => map.convolve::<S, 8, 10, 1, 1, false>(simd, scratch),
-            (_, _, true) => map.convolve::<S, 8, 10, 2, 1, false>(simd, scratch),
-            (8, 1, false) => map.convolve::<S, 8, 7, 1, 1, true>(simd, scratch),
-            (_, 1, false) => map.convolve::<S, 14, 13, 1, 1, false>(simd, scratch),
-            (7, _, false) => map.convolve::<S, 7, 6, 2, 1, true>(simd, scratch),
-            (_, _, false) => map.convolve::<S, 7, 6, 2, 1, false>(simd, scratch),
+        match (layout.size, unit.vectors, S::REGISTER_COUNT >= 32) {
+            (7, 1, true) => map.convolve::<S, B, 7, 9, 1, 2, { row::WHOLE }>(simd, scratch),
+            (7, 1, false) => map.convolve::<S, B, 7, 9, 1, 1, { row::WHOLE }>(simd, scratch),
+            (7, ..) => map.convolve::<S, B, 7, 9, 2, 1, { row::WHOLE }>(simd, scratch),
+            (8, 1, true) => map.convolve::<S, B, 8, 10, 1, 2, { row::WHOLE }>(simd, scratch),
+            (8, 1, false) => map.convolve::<S, B, 8, 10, 1, 1, { row::WHOLE }>(simd, scratch),
+            (8, ..) => map.convolve::<S, B, 8, 10, 2, 1, { row::WHOLE }>(simd, scratch),
+            (HALVED, 1, _) => map.convolve::<S, B, 7, 9, 1, 1, { row::HALVES }>(simd, scratch),
+            (HALVED, ..) => map.convolve::<S, B, 7, 9, 2, 1, { row::HALVES }>(simd, scratch),
+            (_, 1, _) => map.convolve::<S, B, 8, 10, 1, 1, { row::PADDED }>(simd, scratch),
+            _ => map.convolve::<S, B, 8, 10, 2, 1, { row::PADDED }>(simd, scratch),
         }
     }
 }
@@ -95,7 +103,6 @@ pub(super) fn convolve<S: Simd>(simd: S, work: Work<'_>) {
 struct Map<'a> {
     /// Inputs.
     count: usize,
-    /// They, or what each tap sees of them.
     inputs: &'a Rows<'a>,
     weights: &'a [f32],
     layout: &'a Layout,
@@ -104,16 +111,17 @@ struct Map<'a> {
 }
 
 impl Map<'_> {
-    /// `X` pixels at a time, by `N` vectors of outputs, in `D` sums that are added at last; `WHOLE`: `X` pixels are a row. `X2`: pixels
-    /// with their neighbours; or, where taps are taken one after another, without one.
+    /// `X` pixels at a time, by `N` vectors of outputs, in `D` sums that are added at last; `X2`: pixels with their neighbours; `ROW`: how
+    /// a row is made of them.
     #[inline(always)]
     fn convolve<
         S: Simd,
+        const B: usize,
         const X: usize,
         const X2: usize,
         const N: usize,
         const D: usize,
-        const WHOLE: bool,
+        const ROW: u8,
     >(
         self,
         simd: S,
@@ -141,10 +149,16 @@ impl Map<'_> {
                         let from = S::as_simd_f32s(&sums_of_all[at..][..X * outputs]).0.as_chunks::<N>().0;
                         sums.copy_from_slice(&from[..X]);
                     }
-                    if X2 > X {
-                        self.rows::<S, X, X2, N, D, WHOLE>(simd, &mut sums, &inputs, own, y, x);
-                    } else {
-                        self.taps::<S, X, X2, N, WHOLE>(simd, &mut sums, &inputs, own, y, x);
+                    macro_rules! rows {
+                        ($left:literal, $right:literal) => {
+                            self.rows::<S, B, X, X2, N, D, $left, $right>(simd, &mut sums, &inputs, own, y, x)
+                        };
+                    }
+                    match ROW {
+                        row::WHOLE => rows!(true, true),
+                        row::HALVES if tile == 0 => rows!(true, false),
+                        row::HALVES => rows!(false, true),
+                        _ => rows!(false, false),
                     }
                     let to = S::as_mut_simd_f32s(&mut sums_of_all[at..][..X * outputs]).0;
                     to.as_chunks_mut::<N>().0[..X].copy_from_slice(&sums);
@@ -167,9 +181,19 @@ impl Map<'_> {
         usize::from(y == 0)..3 - usize::from(y + 1 == self.layout.size)
     }
 
-    /// An input that is loaded serves the three outputs that see it. What lies beyond the edge is skipped.
+    /// An input that is loaded serves the three outputs that see it. `LEFT`, `RIGHT`: what lies there of all pixels is beyond the edge, and
+    /// skipped.
     #[inline(always)]
-    fn rows<S: Simd, const X: usize, const X2: usize, const N: usize, const D: usize, const WHOLE: bool>(
+    fn rows<
+        S: Simd,
+        const B: usize,
+        const X: usize,
+        const X2: usize,
+        const N: usize,
+        const D: usize,
+        const LEFT: bool,
+        const RIGHT: bool,
+    >(
         &self,
         simd: S,
         to: &mut [[S::f32s; N]; X],
@@ -182,21 +206,26 @@ impl Map<'_> {
         sums[0] = *to;
         let count = inputs.len();
         let floats = count * 3 * N * S::F32_LANES;
-        let reach = (X2 - 1) * BLOCK + 1;
+        let reach = (X2 - 1) * B + 1;
         for tap in self.seen(y) {
-            let at = ((y + tap) * self.layout.middle_stride + x) * BLOCK;
+            let at = ((y + tap) * self.layout.middle_stride + x) * B;
             let inputs = self.inputs.window(at, reach).range(inputs.clone());
             let weights = S::as_simd_f32s(&weights[tap * floats..][..floats]).0;
             let weights = weights.as_chunks::<N>().0.as_chunks::<3>().0;
             let (together, alone) = weights.as_chunks::<D>();
             for (k, weights) in together.iter().enumerate() {
                 for d in 0..D {
-                    row::<S, X, X2, N, WHOLE>(simd, &mut sums[d], inputs.row(k * D + d, reach), &weights[d]);
+                    add_row::<S, B, X, X2, N, LEFT, RIGHT>(
+                        simd,
+                        &mut sums[d],
+                        inputs.row(k * D + d, reach),
+                        &weights[d],
+                    );
                 }
             }
             for (k, weights) in alone.iter().enumerate() {
                 let input = inputs.row(together.len() * D + k, reach);
-                row::<S, X, X2, N, WHOLE>(simd, &mut sums[0], input, weights);
+                add_row::<S, B, X, X2, N, LEFT, RIGHT>(simd, &mut sums[0], input, weights);
             }
         }
         for d in 1..D {
@@ -208,43 +237,19 @@ impl Map<'_> {
         }
         *to = sums[0];
     }
-
-    /// Each tap of all inputs by itself: needs registers for little else than the sums. What lies beyond the edge is skipped: then the
-    /// first or the last column of taps sees `EDGE` pixels.
-    #[inline(always)]
-    fn taps<S: Simd, const X: usize, const EDGE: usize, const N: usize, const WHOLE: bool>(
-        &self,
-        simd: S,
-        sums: &mut [[S::f32s; N]; X],
-        inputs: &Range<usize>,
-        weights: &[f32],
-        y: usize,
-        x: usize,
-    ) {
-        let (rows, count) = (self.seen(y), inputs.len());
-        let weights = S::as_simd_f32s(weights).0.as_chunks::<N>().0;
-        let at = (y * self.layout.middle_stride + x) * BLOCK;
-        for column in 0..3 {
-            let taps = (column * 3 + rows.start) * count..(column * 3 + rows.end) * count;
-            let seen = inputs.start * TAPS + taps.start..inputs.start * TAPS + taps.end;
-            let weights = &weights[taps];
-            if WHOLE && column != 1 {
-                let first = usize::from(column == 0);
-                let window = self.inputs.window(at + first * BLOCK, (EDGE - 1) * BLOCK + 1);
-                if let Some(sums) = sums[first..].first_chunk_mut::<EDGE>() {
-                    outer::<S, EDGE, N, BLOCK>(simd, sums, window.range(seen), weights);
-                }
-            } else {
-                let window = self.inputs.window(at, (X - 1) * BLOCK + 1);
-                outer::<S, X, N, BLOCK>(simd, sums, window.range(seen), weights);
-            }
-        }
-    }
 }
 
 /// Adds what a row of an input is worth.
 #[inline(always)]
-fn row<S: Simd, const X: usize, const X2: usize, const N: usize, const WHOLE: bool>(
+fn add_row<
+    S: Simd,
+    const B: usize,
+    const X: usize,
+    const X2: usize,
+    const N: usize,
+    const LEFT: bool,
+    const RIGHT: bool,
+>(
     simd: S,
     sums: &mut [[S::f32s; N]; X],
     row: &[f32],
@@ -253,8 +258,8 @@ fn row<S: Simd, const X: usize, const X2: usize, const N: usize, const WHOLE: bo
     // Written out, so that every index is known and no sum leaves its register.
     macro_rules! pixel {
         ($($p:literal)*) => {$(
-            if $p < X2 && !(WHOLE && ($p == 0 || $p + 1 == X2)) {
-                let pixel = simd.splat_f32s(row[$p * BLOCK]);
+            if $p < X2 && !(LEFT && $p == 0 || RIGHT && $p + 1 == X2) {
+                let pixel = simd.splat_f32s(row[$p * B]);
                 // It is tap i of output p − i.
                 for i in 0..3 {
                     if $p >= i && $p - i < X {

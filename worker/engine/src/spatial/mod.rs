@@ -1,7 +1,7 @@
 //! A grouped 3×3 convolution, padded by one pixel.
 
 pub(crate) mod blocks;
-mod channels;
+pub(crate) mod channels;
 pub(crate) mod pairs;
 pub(crate) mod planes;
 pub(crate) mod rows;

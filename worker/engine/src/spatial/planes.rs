@@ -12,7 +12,7 @@ use crate::place::Place;
 use crate::rows::Rows;
 use crate::spatial::pairs::{self, Pairs};
 use crate::spatial::rows::{self, ByRows};
-use crate::tile::{add, clip, store, stretches};
+use crate::tile::{add_taps, store, stretches};
 
 /// Taps of a kernel.
 const TAPS: usize = 9;
@@ -90,7 +90,7 @@ impl WithSimd for Work<'_> {
         let mut planes = Vec::with_capacity(conv.inputs);
         let mut seen = Rows::new(match layout.along {
             Along::Rows => rows::length(layout),
-            _ => (rows.len() * layout.stride).next_multiple_of(S::F32_LANES),
+            _ => layout.middle_plane - layout.lead,
         });
         for units in conv.units[units].chunk_by(|a, b| a.group == b.group) {
             let channels = units[0].group * conv.inputs..(units[0].group + 1) * conv.inputs;
@@ -98,7 +98,7 @@ impl WithSimd for Work<'_> {
             planes.extend(places[channels].iter().map(|place| &place.of(middle, 0)[..layout.middle_plane]));
             seen.clear();
             match layout.along {
-                Along::Plane => layout.see(&planes, &mut seen),
+                Along::Plane => planes.iter().for_each(|plane| seen.push(&plane[layout.lead..])),
                 Along::Rows => rows::see(layout, &planes, &mut seen),
                 _ => {}
             }
@@ -168,9 +168,10 @@ impl Tile<'_> {
         at: usize,
     ) {
         let mut sums = [[simd.splat_f32s(0.0); V]; O];
-        let weights = self.weights.as_chunks::<O>().0;
-        let seen = self.seen.window(at, V * S::F32_LANES);
-        add::<S, O, O, 0, V, { clip::NONE }>(simd, &mut sums, seen, &[], &mut [], weights);
+        let weights = self.weights.as_chunks::<O>().0.as_chunks::<TAPS>().0;
+        let stride = self.layout.middle_stride;
+        let seen = self.seen.window(at, 2 * stride + 2 + V * S::F32_LANES);
+        add_taps::<S, O, V>(simd, &mut sums, seen, stride, weights);
         for o in 0..O {
             store::<S, V>(&mut to[o * self.layout.plane + start + at..], sums[o]);
         }
