@@ -56,7 +56,8 @@ impl Pointwise {
                 }
             }
         }
-        Pointwise { groups, units, order, keep: !core.beside }
+        // Where registers are few, a group has many small tiles, which read what is kept in fewer instructions than they clip it anew.
+        Pointwise { groups, units, order, keep: !(core.beside && core.many_registers) }
     }
 }
 
