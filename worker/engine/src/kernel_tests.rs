@@ -5,7 +5,7 @@ use cnx_proto::random::{Purpose, Stream};
 use crate::Instructions;
 use crate::buffer::Buffer;
 use crate::instructions::{Core, Vectors};
-use crate::layout::{Along, Layout};
+use crate::layout::{Along, BEHIND, Layout};
 use crate::network::{Group, Layer, Norm, Pointwise, Spatial, Stem};
 use crate::place::Place;
 use crate::pointwise::planes::Piece;
@@ -119,8 +119,7 @@ fn hold(shape: Shape, along: Along, threads: usize) {
         }
         // Many threads have small bands.
         let layout = Layout::new(along, size, layer.pointwise.outputs * 8, core.lanes, threads);
-        // What lies behind the last plane may be read.
-        let mut features = vec![0.0; shape.channels * layout.plane + 16];
+        let mut features = vec![0.0; shape.channels * layout.plane + BEHIND];
         for (plane, image) in features.chunks_exact_mut(layout.plane).zip(image.chunks_exact(area)) {
             for (y, row) in image.chunks_exact(size).enumerate() {
                 plane[y * layout.stride..][..size].copy_from_slice(row);

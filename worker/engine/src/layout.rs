@@ -51,6 +51,9 @@ const MANY: usize = 16;
 /// Edge of the squares of pixels that are turned at once; they may run over the end of a plane.
 const EDGE: usize = 8;
 
+/// Floats behind the last plane of features that may be read, though nobody uses them.
+pub(crate) const BEHIND: usize = LINE;
+
 /// The layout of a block's maps.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {

@@ -96,38 +96,10 @@ fn fits<S: Simd, const R: usize, const HEIGHT: usize, const FIRST: usize, const 
     TypeId::of::<S>() == TypeId::of::<V3>() && R == ROWS && V == VECTORS
 }
 
-/// Row `row` of the tile, of an input that is `number` behind the first one of the loop: its weight times three vectors.
-macro_rules! row {
-    ($number:literal, $row:literal, $first:literal, $second:literal, $third:literal) => {
-        concat!(
-            "vbroadcastss {t}, dword ptr [{weights} + ",
-            $number,
-            "*{step} + 4*",
-            $row,
-            "]\n",
-            "vfmadd231ps {",
-            $first,
-            "}, {t}, {x}\n",
-            "vfmadd231ps {",
-            $second,
-            "}, {t}, {y}\n",
-            "vfmadd231ps {",
-            $third,
-            "}, {t}, {z}\n",
-        )
-    };
-}
-
 /// An input, whose vectors are loaded so.
 macro_rules! input {
     ($number:literal, $load:expr) => {
-        concat!(
-            $load,
-            row!($number, 0, "a0", "a1", "a2"),
-            row!($number, 1, "b0", "b1", "b2"),
-            row!($number, 2, "c0", "c1", "c2"),
-            row!($number, 3, "d0", "d1", "d2"),
-        )
+        concat!($load, rows_of_three!(concat!($number, "*{step}")),)
     };
 }
 
@@ -280,7 +252,7 @@ unsafe fn run<const HEIGHT: usize, const CLIP: u8>(
     kept: *mut f32,
     weights: *const f32,
 ) {
-    // SAFETY: the caller's; addresses that are not needed are counted up but not used.
+    // SAFETY: the caller's; addresses that are not needed are not used.
     unsafe {
         macro_rules! run {
             ($load:tt, $next:expr) => {

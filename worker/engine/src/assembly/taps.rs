@@ -43,28 +43,6 @@ pub(crate) fn add<S: Simd, const O: usize, const V: usize>(
     true
 }
 
-/// A row of the tile: the weight of a tap for an output, times three vectors.
-macro_rules! row {
-    ($tap:literal, $row:literal, $first:literal, $second:literal, $third:literal) => {
-        concat!(
-            "vbroadcastss {t}, dword ptr [{weights} + 16*",
-            $tap,
-            " + 4*",
-            $row,
-            "]\n",
-            "vfmadd231ps {",
-            $first,
-            "}, {t}, {x}\n",
-            "vfmadd231ps {",
-            $second,
-            "}, {t}, {y}\n",
-            "vfmadd231ps {",
-            $third,
-            "}, {t}, {z}\n",
-        )
-    };
-}
-
 /// A tap: its number, what it sees of a plane, and the row and the column of that.
 macro_rules! tap {
     ($tap:literal, $row:literal, $column:literal) => {
@@ -84,10 +62,7 @@ macro_rules! tap {
             " + 4*",
             $column,
             " + 64]\n",
-            row!($tap, 0, "a0", "a1", "a2"),
-            row!($tap, 1, "b0", "b1", "b2"),
-            row!($tap, 2, "c0", "c1", "c2"),
-            row!($tap, 3, "d0", "d1", "d2"),
+            rows_of_three!(concat!("16*", $tap)),
         )
     };
 }

@@ -3,12 +3,10 @@
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::buffer::Buffer;
+use crate::layout::BEHIND;
 
 /// Such a buffer.
 pub(super) type Part = RwLock<Buffer>;
-
-/// Floats behind the last plane of features that may be read, though nobody uses them.
-const BEHIND: usize = 16;
 
 pub(super) fn part(floats: usize) -> Part {
     RwLock::new(Buffer::large(floats))
