@@ -113,7 +113,7 @@ fn hold(shape: Shape, along: Along, threads: usize) {
     for (vectors, beside) in vectors().into_iter().flat_map(|vectors| [(vectors, false), (vectors, true)]) {
         // Of either maker.
         let core = Core { beside, ..vectors.core() };
-        let blocks = matches!(along, Along::Channels(_) | Along::Squares);
+        let blocks = matches!(along, Along::Channels(_) | Along::Squares(_));
         if along == Along::Rows && size < core.lanes || blocks && core.lanes == 1 {
             continue;
         }
@@ -130,7 +130,7 @@ fn hold(shape: Shape, along: Along, threads: usize) {
         let mut to = vec![f32::NAN; layer.spatial.outputs * layout.plane];
         let mut panel = Buffer::default();
         let at_pixel = |place: Place, y: usize, x: usize| match along {
-            Along::Channels(_) | Along::Squares => {
+            Along::Channels(_) | Along::Squares(_) => {
                 place.offset as usize + ((y + 1) * layout.middle_stride + x + 1) * along.side()
             }
             _ => place.offset as usize + layout.lead + (y + 1) * layout.middle_stride + layout.margin + x,
@@ -255,10 +255,12 @@ fn vectors_of_outputs_make_the_sums_of_plain_loops() {
             (4, 300, 48, 4, 48),
             (2, 1, 80, 1, 32),
             (2, 37, 128, 2, 16),
+            (4, 30, 32, 4, 8),
         ] {
             let shape = Shape { size, channels: 311, groups, inputs, outputs, groups_3x3, outputs_3x3 };
-            for along in [Along::Channels(4), Along::Channels(8), Along::Channels(16), Along::Squares] {
-                hold(shape, along, 1);
+            for side in [4, 8, 16] {
+                hold(shape, Along::Channels(side), 1);
+                hold(shape, Along::Squares(side), 1);
             }
         }
     }

@@ -23,13 +23,16 @@ pub(crate) enum Along {
     /// Outputs: for small maps, whose middle lies in blocks of so many channels.
     Channels(usize),
     /// Likewise, but the 3×3 makes squares of 2×2 pixels: for maps that are large enough for its many weights.
-    Squares,
+    Squares(usize),
 }
 
 impl Along {
     /// Channels of a block of such a middle: those of a pixel lie side by side.
     pub fn side(self) -> usize {
-        if let Along::Channels(side) = self { side } else { BLOCK }
+        match self {
+            Along::Channels(side) | Along::Squares(side) => side,
+            _ => BLOCK,
+        }
     }
 }
 
@@ -46,7 +49,7 @@ const SMALL: usize = 16;
 const SMALLER: usize = 8;
 
 /// Outputs of a group for which squares pay: what is made of its inputs costs as much as some.
-const MANY: usize = 16;
+const MANY: usize = 8;
 
 /// Edge of the squares of pixels that are turned at once; they may run over the end of a plane.
 const EDGE: usize = 8;
@@ -117,11 +120,10 @@ impl Layout {
             let middle = layer.pointwise.groups.iter().all(|group| group.outputs.len().is_multiple_of(BLOCK));
             middle && outputs(layer).is_multiple_of(core.lanes)
         };
-        let vectors = (4..=BLOCK).contains(&core.lanes);
-        if vectors && block.layers.iter().all(fits) {
+        if (4..=BLOCK).contains(&core.lanes) && block.layers.iter().all(fits) {
             match block.size {
                 ..=SMALLER => return Along::Channels(side(block)),
-                ..=SMALL if fewest >= MANY => return Along::Squares,
+                ..=SMALL if fewest >= MANY => return Along::Squares(side(block)),
                 // Where registers are few, vectors of pixels make no two rows at a time.
                 HALVED if !core.many_registers => return Along::Channels(side(block)),
                 _ => {}
@@ -158,12 +160,12 @@ impl Layout {
             Along::Rows | Along::Pairs => (size, size),
             Along::Channels(_) if channels::skips_ends(size) => (size, size),
             Along::Channels(_) => (size, size + 2),
-            Along::Squares => (size, size.next_multiple_of(2) + 2),
+            Along::Squares(_) => (size, size.next_multiple_of(2) + 2),
         };
         let margin = middle_stride - size;
         let bytes = 4 * middle * middle_stride * count;
         let bands = match along {
-            Along::Channels(_) | Along::Squares => 1,
+            Along::Channels(_) | Along::Squares(_) => 1,
             _ => bytes.div_ceil(BAND_BYTES).clamp(1, count),
         };
         let band = match along {
@@ -183,7 +185,7 @@ impl Layout {
             stride,
             plane: match along {
                 // Little between them: so more of them stay in the second-level cache. Halving reads a line of floats of the last row.
-                Along::Channels(_) | Along::Squares => {
+                Along::Channels(_) | Along::Squares(_) => {
                     (count * stride + EDGE - 1).max((count - 1) * stride + LINE).next_multiple_of(EDGE)
                 }
                 _ => spread((count * stride).next_multiple_of(lanes) + lanes.max(LINE)),
@@ -195,7 +197,7 @@ impl Layout {
                 // The last row may be read as if it were longer.
                 Along::Channels(side) => ((size + 2) * middle_stride + BLOCK) * side,
                 // A slice of the last pixel may be read as if it were a block.
-                Along::Squares => (middle_stride * middle_stride + 1) * BLOCK,
+                Along::Squares(side) => (middle_stride * middle_stride + 1) * side,
                 _ => {
                     // Half a pair of rows is made as if it were a whole one.
                     let rows = if along == Along::Pairs { band.next_multiple_of(2) } else { band } + 2;

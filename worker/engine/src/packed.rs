@@ -93,7 +93,7 @@ impl Layer {
                 Pointwise::new(conv, core),
                 spatial::planes::Spatial::new(conv_3x3, along, core.many_registers),
             ),
-            Along::Channels(_) | Along::Squares => {
+            Along::Channels(_) | Along::Squares(_) => {
                 let pointwise = pointwise::channels::Pointwise::new(conv, along.side(), core);
                 let order = &pointwise.order;
                 let spatial = spatial::blocks::Spatial::new(conv_3x3, order, along, core);

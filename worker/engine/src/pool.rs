@@ -57,21 +57,36 @@ impl WithSimd for Work<'_> {
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn row(simd: pulp::x86::V3, [above, below]: [&[f32]; 2], to: &mut [f32], count: usize) {
+    let whole = above[..2 * count].as_chunks().0.iter().zip(below[..2 * count].as_chunks().0);
+    for ((above, below), to) in whole.zip(to.as_chunks_mut().0) {
+        means(simd, above, below, to);
+    }
+    if !count.is_multiple_of(WIDTH) {
+        // The last ones go as far as the row does.
+        let x = count.saturating_sub(WIDTH);
+        if let ([above, ..], [below, ..], [to, ..]) =
+            (above[2 * x..].as_chunks().0, below[2 * x..].as_chunks().0, to[x..].as_chunks_mut().0)
+        {
+            means(simd, above, below, to);
+        }
+    }
+}
+
+/// `WIDTH` means of squares of two rows of pixels.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn means(simd: pulp::x86::V3, above: &[f32; 2 * WIDTH], below: &[f32; 2 * WIDTH], to: &mut [f32; WIDTH]) {
     use std::arch::x86_64::__m256;
 
     use crate::tile::{load, store};
 
-    for x in (0..count).step_by(WIDTH) {
-        // The last ones go as far as the row does.
-        let x = x.min(count.saturating_sub(WIDTH));
-        let above: [__m256; 2] = load::<_, 2>(simd, &above[2 * x..]).map(pulp::cast);
-        let below: [__m256; 2] = load::<_, 2>(simd, &below[2 * x..]).map(pulp::cast);
-        let (avx, avx2) = (simd.avx, simd.avx2);
-        let sums = [avx._mm256_add_ps(above[0], below[0]), avx._mm256_add_ps(above[1], below[1])];
-        // Two sums of the first, two of the second, and again.
-        let mixed = avx._mm256_castps_pd(avx._mm256_hadd_ps(sums[0], sums[1]));
-        let sums = avx._mm256_castpd_ps(avx2._mm256_permute4x64_pd::<0b11_01_10_00>(mixed));
-        let means = avx._mm256_mul_ps(sums, avx._mm256_set1_ps(0.25));
-        store::<pulp::x86::V3, 1>(&mut to[x..], [pulp::cast(means)]);
-    }
+    let above: [__m256; 2] = load::<_, 2>(simd, above).map(pulp::cast);
+    let below: [__m256; 2] = load::<_, 2>(simd, below).map(pulp::cast);
+    let (avx, avx2) = (simd.avx, simd.avx2);
+    let sums = [avx._mm256_add_ps(above[0], below[0]), avx._mm256_add_ps(above[1], below[1])];
+    // Two sums of the first, two of the second, and again.
+    let mixed = avx._mm256_castps_pd(avx._mm256_hadd_ps(sums[0], sums[1]));
+    let sums = avx._mm256_castpd_ps(avx2._mm256_permute4x64_pd::<0b11_01_10_00>(mixed));
+    let means = avx._mm256_mul_ps(sums, avx._mm256_set1_ps(0.25));
+    store::<pulp::x86::V3, 1>(to, [pulp::cast(means)]);
 }

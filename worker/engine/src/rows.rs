@@ -29,9 +29,10 @@ impl<'a> Rows<'a> {
         self.starts.clear();
     }
 
-    /// Adds one: the beginning of some floats. Panics where there are too few.
-    pub fn push(&mut self, floats: &'a [f32]) {
-        self.starts.push(floats[..self.length].as_ptr());
+    /// Adds the beginnings of some floats each. Panics where there are too few.
+    #[inline(always)]
+    pub fn extend(&mut self, rows: impl Iterator<Item = &'a [f32]>) {
+        self.starts.extend(rows.map(|floats| floats[..self.length].as_ptr()));
     }
 
     /// The `floats` floats from `at` on of each. Panics where they go past the end.

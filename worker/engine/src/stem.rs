@@ -135,7 +135,7 @@ impl WithSimd for Work<'_> {
         let Stem { stride: step, row, .. } = *self.stem;
         let vectors = size.div_ceil(S::F32_LANES);
         let mut taps = Rows::new((size - 1) * step * row + vectors * S::F32_LANES);
-        (0..TAPS).for_each(|tap| taps.push(&self.image[self.stem.tap(tap)..]));
+        taps.extend((0..TAPS).map(|tap| &self.image[self.stem.tap(tap)..]));
         let planes = self.to.chunks_mut(HEIGHT * plane);
         for (weights, to) in self.stem.weights[self.units].iter().zip(planes) {
             let mut unit = Unit { taps: &taps, weights: weights.get(), to, plane };

@@ -18,8 +18,7 @@ pub(crate) fn transpose<S: Simd>(
     if let (true, true, Some(simd)) =
         (S::F32_LANES >= EDGE, planes.is_multiple_of(EDGE), pulp::x86::V3::try_new())
     {
-        for channel in (0..planes).step_by(EDGE) {
-            let to = &mut to[channel * plane..];
+        for (channel, to) in (0..planes).step_by(EDGE).zip(to.chunks_mut(EDGE * plane)) {
             for pixel in (0..pixels).step_by(EDGE) {
                 turn(simd, &from[pixel * width + channel..], width, &mut to[pixel..], plane);
             }

@@ -19,9 +19,6 @@ use crate::tile::{outer_clipped, outer_panel};
 /// Vectors of a wide tile of sums.
 const WIDE: usize = 4;
 
-/// Pixels of a panel: those of all inputs of a group lie in the first-level cache, while the group's weights stream by.
-const PANEL: usize = 16;
-
 /// A 1×1 convolution as its inner loops read it.
 #[derive(Debug)]
 pub(crate) struct Pointwise {
@@ -114,8 +111,8 @@ impl WithSimd for Work<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         match self.layout.along {
-            Along::Channels(4) => self.blocks::<S, 4>(simd),
-            Along::Channels(8) => self.blocks::<S, 8>(simd),
+            Along::Channels(4) | Along::Squares(4) => self.blocks::<S, 4>(simd),
+            Along::Channels(8) | Along::Squares(8) => self.blocks::<S, 8>(simd),
             _ => self.blocks::<S, BLOCK>(simd),
         }
     }
@@ -126,27 +123,28 @@ impl Work<'_> {
     #[inline(always)]
     fn blocks<S: Simd, const B: usize>(self, simd: S) {
         match S::F32_LANES {
-            16 => self.tiles::<S, 7, 1, B>(simd),
-            // As few as can be in the last tile.
-            8 if self.pixels.len() < 64 => self.tiles::<S, 5, 2, B>(simd),
-            8 => self.tiles::<S, 6, 2, B>(simd),
-            _ => self.tiles::<S, 4, 4, B>(simd),
+            16 => self.tiles::<S, 7, 16, 1, B>(simd),
+            // As few as can be in the last tile; smaller maps have more inputs.
+            8 if self.pixels.len() < 64 => self.tiles::<S, 5, 16, 2, B>(simd),
+            8 => self.tiles::<S, 6, 24, 3, B>(simd),
+            _ => self.tiles::<S, 4, 16, 4, B>(simd),
         }
     }
 
-    /// `X` pixels at a time, out of a panel of `V` vectors of pixels.
+    /// `X` pixels at a time, out of a panel of `P`, which are `V` vectors: those of all inputs of a group lie in the first-level cache, while
+    /// the group's weights stream by.
     #[inline(always)]
-    fn tiles<S: Simd, const X: usize, const V: usize, const B: usize>(self, simd: S) {
+    fn tiles<S: Simd, const X: usize, const P: usize, const V: usize, const B: usize>(self, simd: S) {
         let Work { conv, units, features, places, layout, pixels, to, panel } = self;
-        let (most, tiles) = (PANEL / X * X, pixels.len().div_ceil(X));
+        let (most, tiles) = (P / X * X, pixels.len().div_ceil(X));
         let plane = |&input: &usize| places[input].of(features, 0);
-        let mut planes = Rows::new(pixels.len() + PANEL);
+        let mut planes = Rows::new(pixels.len().next_multiple_of(most) - most + P);
         let mut to = to;
         let mut groups = conv.units[units].chunk_by(|a, b| a.group == b.group).peekable();
         while let Some(units) = groups.next() {
             let clips = &conv.groups[units[0].group];
             planes.clear();
-            clips.inputs.iter().for_each(|input| planes.push(plane(input)));
+            planes.extend(clips.inputs.iter().map(plane));
             let blocks: usize = units.iter().map(|unit| unit.blocks).sum();
             let (own, rest) = to.split_at_mut(blocks * layout.middle_plane);
             to = rest;
@@ -162,23 +160,22 @@ impl Work<'_> {
                 continue;
             }
             let floats: usize = columns.iter().map(|column| column.weights.len()).sum();
-            let steps = columns.len() * pixels.len().div_ceil(most);
-            let mut ahead = Ahead::new(&weights[floats..], floats, steps);
-            let panel = panel.room(clips.inputs.len() * PANEL);
+            let mut ahead = Ahead::new(&weights[floats..], floats, columns.len() * tiles);
+            let next = groups.peek().map_or(&[][..], |units| &conv.groups[units[0].group].inputs);
+            let panel = panel.room(clips.inputs.len() * P);
             for first in (0..pixels.len()).step_by(most) {
                 let count = most.min(pixels.len() - first);
-                fill::<S, V>(simd, panel, planes.window(first, PANEL), clips, most);
-                if let (true, Some(units)) = (first + count == pixels.len(), groups.peek()) {
-                    let inputs = &conv.groups[units[0].group].inputs;
-                    inputs.iter().for_each(|input| prefetch_line(plane(input).as_ptr()));
+                fill::<S, V>(simd, panel, planes.window(first, P), clips, most);
+                if first + count == pixels.len() {
+                    next.iter().for_each(|input| prefetch_line(plane(input).as_ptr()));
                 }
-                let panel = panel.as_chunks::<PANEL>().0;
+                let panel = panel.as_chunks::<P>().0;
                 for column in &columns {
-                    ahead.step();
                     for from in (0..count).step_by(X) {
+                        ahead.step();
                         match column.vectors {
-                            1 => column.sums::<S, X, 1, B>(simd, panel, from, &mut made, first + from),
-                            _ => column.sums::<S, X, 2, B>(simd, panel, from, &mut made, first + from),
+                            1 => column.sums::<S, X, 1, P, B>(simd, panel, from, &mut made, first + from),
+                            _ => column.sums::<S, X, 2, P, B>(simd, panel, from, &mut made, first + from),
                         }
                     }
                 }
@@ -212,7 +209,7 @@ fn clip<S: Simd, const V: usize, const RISING: bool>(
         for v in 0..V {
             to[v] = if RISING { simd.max_f32s(pixels[v], limit) } else { simd.min_f32s(pixels[v], limit) };
         }
-        planes.ahead(k, most + PANEL - 1);
+        planes.ahead(k, most + V * S::F32_LANES - 1);
     }
 }
 
@@ -245,10 +242,10 @@ struct Column<'a> {
 impl Column<'_> {
     /// `X` pixels from `from` on of a panel; they become those from `first` on of all.
     #[inline(always)]
-    fn sums<S: Simd, const X: usize, const N: usize, const B: usize>(
+    fn sums<S: Simd, const X: usize, const N: usize, const P: usize, const B: usize>(
         &self,
         simd: S,
-        panel: &[[f32; PANEL]],
+        panel: &[[f32; P]],
         from: usize,
         to: &mut Blocks<'_, B>,
         first: usize,
@@ -257,7 +254,7 @@ impl Column<'_> {
             return;
         };
         let mut sums = [*bias; X];
-        outer_panel::<S, X, N, PANEL>(simd, &mut sums, panel, from, weights);
+        outer_panel::<S, X, N, P>(simd, &mut sums, panel, from, weights);
         to.put::<S, X, N>(simd, &sums, self.first, first);
     }
 

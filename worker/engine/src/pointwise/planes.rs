@@ -169,7 +169,7 @@ impl WithSimd for Work<'_> {
         for units in units.chunk_by(|a, b| a.group == b.group) {
             let clips = &conv.groups[units[0].group];
             inputs.clear();
-            clips.inputs.iter().for_each(|&channel| inputs.push(places[channel].of(features, from)));
+            inputs.extend(clips.inputs.iter().map(|&channel| places[channel].of(features, from)));
             let low = units.iter().all(|unit| unit.height == 4);
             let most = if many && low { 6 } else { 3 };
             let keep = conv.keep && (units.len() > 1 || !low && !many);

@@ -104,7 +104,7 @@ impl Block {
             layers.push(Layer { middle: made, units, to });
         }
         let transition = block.transition.as_ref().map(|conv| Planes::new(conv, threads, layout.plane));
-        let blocks = matches!(layout.along, Along::Channels(_) | Along::Squares);
+        let blocks = matches!(layout.along, Along::Channels(_) | Along::Squares(_));
         let pixels = if blocks { layout.pixels() } else { Vec::new() };
         let features = planes.iter().map(|planes| vec![planes * layout.plane]).collect();
         Block {

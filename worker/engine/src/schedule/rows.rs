@@ -16,7 +16,7 @@ const FEWEST: usize = 14;
 /// thread needs nobody to halve them.
 pub(super) fn shares(blocks: &[packed::Block], threads: usize) -> Vec<Vec<Range<usize>>> {
     let by_rows = |block: &&packed::Block| {
-        let planes = !matches!(block.along, Along::Channels(_) | Along::Squares);
+        let planes = !matches!(block.along, Along::Channels(_) | Along::Squares(_));
         planes && block.transition.is_none() && threads > 1 && block.size / threads >= FEWEST
     };
     // What comes after the last block wants whole planes.

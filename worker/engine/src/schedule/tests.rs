@@ -43,7 +43,7 @@ fn threads_share_the_rows_of_large_maps_in_twos_that_become_their_rows_of_the_ne
             }
         }
     }
-    let small = [block(Along::Plane, 112), block(Along::Squares, 56), block(Along::Plane, 28)];
+    let small = [block(Along::Plane, 112), block(Along::Squares(16), 56), block(Along::Plane, 28)];
     assert_eq!(rows::shares(&small, 2).len(), 1, "vectors of outputs want whole maps");
     assert!(rows::shares(&[block(Along::Rows, 112)], 2).is_empty(), "so does the classifier");
 }

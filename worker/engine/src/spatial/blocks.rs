@@ -43,8 +43,9 @@ impl Spatial {
     /// `order`: where the channels of the middle lie.
     pub fn new(conv: &network::Spatial, order: &[(usize, usize)], along: Along, core: Core) -> Spatial {
         let (inputs, outputs) = (conv.inputs / conv.groups, conv.outputs / conv.groups);
+        let squares = matches!(along, Along::Squares(_));
         let lanes = core.lanes;
-        let most = if along == Along::Squares { squares::MOST } else { channels::most(core.many_registers) };
+        let most = if squares { squares::MOST } else { channels::most(core.many_registers) };
         let (mut channels, mut units, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         for group in 0..conv.groups {
             let mut own: Vec<usize> = (group * inputs..(group + 1) * inputs).collect();
@@ -59,7 +60,7 @@ impl Spatial {
                     (output < count).then(|| &conv.weights[row * TAPS..][..TAPS])
                 };
                 weights.extend(match along {
-                    Along::Squares => squares::pack(&own, vectors * lanes, taps),
+                    Along::Squares(_) => squares::pack(&own, vectors * lanes, taps),
                     _ => channels::pack(&own, vectors * lanes, taps),
                 });
                 first += count;
@@ -105,7 +106,7 @@ impl WithSimd for Work<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         match self.layout.along {
-            Along::Squares => squares::convolve(simd, self),
+            Along::Squares(_) => squares::convolve(simd, self),
             _ => channels::convolve(simd, self),
         }
     }

@@ -78,7 +78,7 @@ fn blocks<S: Simd, const B: usize>(simd: S, work: Work<'_>) {
     let mut inputs = Rows::new(layout.middle_plane - B);
     for unit in &conv.units[units] {
         inputs.clear();
-        conv.seen(unit).iter().for_each(|&channel| inputs.push(places[channel].of(middle, 0)));
+        inputs.extend(conv.seen(unit).iter().map(|&channel| places[channel].of(middle, 0)));
         let (own, rest) = to.split_at_mut(unit.outputs * layout.plane);
         to = rest;
         let weights = conv.own(unit);
@@ -86,7 +86,7 @@ fn blocks<S: Simd, const B: usize>(simd: S, work: Work<'_>) {
             Map { count: conv.inputs, inputs: &inputs, weights, layout, outputs: unit.outputs, to: own };
         match (layout.size, unit.vectors, S::REGISTER_COUNT >= 32) {
             (7, 1, true) => map.convolve::<S, B, 7, 9, 1, 2, { row::WHOLE }>(simd, scratch),
-            (7, 1, false) => map.convolve::<S, B, 7, 9, 1, 1, { row::WHOLE }>(simd, scratch),
+            (7, 1, false) => map.convolve::<S, B, 7, 9, 1, 2, { row::WHOLE }>(simd, scratch),
             (7, ..) => map.convolve::<S, B, 7, 9, 2, 1, { row::WHOLE }>(simd, scratch),
             (8, 1, true) => map.convolve::<S, B, 8, 10, 1, 2, { row::WHOLE }>(simd, scratch),
             (8, 1, false) => map.convolve::<S, B, 8, 10, 1, 1, { row::WHOLE }>(simd, scratch),
@@ -215,9 +215,10 @@ impl Map<'_> {
             let (together, alone) = weights.as_chunks::<D>();
             for (k, weights) in together.iter().enumerate() {
                 for d in 0..D {
-                    add_row::<S, B, X, X2, N, LEFT, RIGHT>(
+                    add_row::<S, B, X, X2, N, D, LEFT, RIGHT>(
                         simd,
-                        &mut sums[d],
+                        &mut sums,
+                        d,
                         inputs.row(k * D + d, reach),
                         &weights[d],
                     );
@@ -225,11 +226,11 @@ impl Map<'_> {
             }
             for (k, weights) in alone.iter().enumerate() {
                 let input = inputs.row(together.len() * D + k, reach);
-                add_row::<S, B, X, X2, N, LEFT, RIGHT>(simd, &mut sums[0], input, weights);
+                add_row::<S, B, X, X2, N, D, LEFT, RIGHT>(simd, &mut sums, 0, input, weights);
             }
         }
         for d in 1..D {
-            for i in 0..X {
+            for i in usize::from(LEFT)..X - usize::from(RIGHT) {
                 for n in 0..N {
                     sums[0][i][n] = simd.add_f32s(sums[0][i][n], sums[d][i][n]);
                 }
@@ -239,7 +240,8 @@ impl Map<'_> {
     }
 }
 
-/// Adds what a row of an input is worth.
+/// Adds what a row of an input is worth to the sums `d`. Those of a pixel at an edge are always the first ones: to them one less is added, so
+/// they need not wait for each other, and take no registers.
 #[inline(always)]
 fn add_row<
     S: Simd,
@@ -247,11 +249,13 @@ fn add_row<
     const X: usize,
     const X2: usize,
     const N: usize,
+    const D: usize,
     const LEFT: bool,
     const RIGHT: bool,
 >(
     simd: S,
-    sums: &mut [[S::f32s; N]; X],
+    sums: &mut [[[S::f32s; N]; X]; D],
+    d: usize,
     row: &[f32],
     weights: &[[S::f32s; N]; 3],
 ) {
@@ -263,8 +267,10 @@ fn add_row<
                 // It is tap i of output p − i.
                 for i in 0..3 {
                     if $p >= i && $p - i < X {
+                        let edge = LEFT && $p == i || RIGHT && $p - i + 1 == X;
+                        let d = if edge { 0 } else { d };
                         for n in 0..N {
-                            sums[$p - i][n] = simd.mul_add_e_f32s(pixel, weights[i][n], sums[$p - i][n]);
+                            sums[d][$p - i][n] = simd.mul_add_e_f32s(pixel, weights[i][n], sums[d][$p - i][n]);
                         }
                     }
                 }

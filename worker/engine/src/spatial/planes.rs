@@ -98,7 +98,7 @@ impl WithSimd for Work<'_> {
             planes.extend(places[channels].iter().map(|place| &place.of(middle, 0)[..layout.middle_plane]));
             seen.clear();
             match layout.along {
-                Along::Plane => planes.iter().for_each(|plane| seen.push(&plane[layout.lead..])),
+                Along::Plane => seen.extend(planes.iter().map(|plane| &plane[layout.lead..])),
                 Along::Rows => rows::see(layout, &planes, &mut seen),
                 _ => {}
             }

@@ -43,7 +43,7 @@ pub(super) fn weights<'a>(
 
 /// What the left column of taps sees of planes of the middle; left of a row, that is a pixel of another.
 pub(super) fn see<'a>(layout: &Layout, planes: &[&'a [f32]], seen: &mut Rows<'a>) {
-    planes.iter().for_each(|plane| seen.push(&plane[layout.lead - 1..]));
+    seen.extend(planes.iter().map(|plane| &plane[layout.lead - 1..]));
 }
 
 /// Floats of what is seen of a plane.

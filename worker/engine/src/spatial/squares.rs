@@ -1,5 +1,5 @@
 //! The 3×3 convolution with vectors of outputs, in squares of 2×2 pixels: Winograd's F(2×2, 3×3) (`winograd.rs`). Of the blocks of channels
-//! that a group sees, [products][tiles][channels] are made, some rows of tiles at a time; then each product of all tiles is a product of
+//! that a group sees, [tiles][products][channels] are made, some rows of tiles at a time; then each product of all tiles is a product of
 //! matrices.
 
 use pulp::Simd;
@@ -9,7 +9,7 @@ use crate::place::Place;
 use crate::prefetch::Ahead;
 use crate::rows::Rows;
 use crate::spatial::blocks::Work;
-use crate::spatial::winograd::{self, SQUARE};
+use crate::spatial::winograd::{self, SQUARE, TILE};
 use crate::tile::{outer, stretches};
 use crate::transpose::transpose;
 
@@ -42,32 +42,49 @@ pub(super) fn pack<'a>(
 /// A thread's share of a convolution.
 #[inline(always)]
 pub(super) fn convolve<S: Simd>(simd: S, work: Work<'_>) {
+    match (work.layout.along.side(), S::F32_LANES) {
+        (4, 16) => blocks::<S, 4, 4>(simd, work),
+        (4, 8) => blocks::<S, 4, 2>(simd, work),
+        (4, _) => blocks::<S, 4, 1>(simd, work),
+        (8, 16) => blocks::<S, 8, 2>(simd, work),
+        (8, _) => blocks::<S, 8, 1>(simd, work),
+        _ => blocks::<S, BLOCK, 1>(simd, work),
+    }
+}
+
+/// From blocks of `B` channels, of which `M` are as wide as a vector, or one is wider.
+#[inline(always)]
+fn blocks<S: Simd, const B: usize, const M: usize>(simd: S, work: Work<'_>) {
     let Work { conv, units, middle, places, layout, to, scratch } = work;
     let Layout { size, plane, .. } = *layout;
     let mut to = to;
     let edge = size.div_ceil(2);
+    let width = S::F32_LANES / M;
     let mut slices = Vec::new();
     let mut starts = Vec::new();
     for units in conv.units[units].chunk_by(|a, b| a.group == b.group) {
         let channels = conv.seen(&units[0]);
-        // Each slice of a block that a group sees, as wide as a vector; and of each input, where it lies in those.
+        // Each slice of a block that a group sees, at most as wide as a vector; and of each input, where it lies in those.
         slices.clear();
         starts.clear();
         for place in channels.iter().map(|&channel| places[channel]) {
-            let lane = place.offset as usize % S::F32_LANES;
+            let lane = place.offset as usize % width;
             let slice = Place { offset: place.offset - lane as u32, ..place };
             if slices.last() != Some(&slice) {
                 slices.push(slice);
             }
-            starts.push((slices.len() - 1) * S::F32_LANES + lane);
+            starts.push((slices.len() - 1) * width + lane);
         }
-        let blocks = (slices.len() * S::F32_LANES).div_ceil(BLOCK);
-        let row = 4 * SQUARE * edge * BLOCK * blocks;
+        // Vectors are whole: the last slice may be taken more than once.
+        slices.resize(slices.len().next_multiple_of(M), slices[slices.len() - 1]);
+        let blocks = (slices.len() * width).div_ceil(BLOCK);
+        let row = 4 * TILE * edge * blocks;
         let rows = (CHUNK_BYTES / row).clamp(1, edge);
         let outputs: usize = units.iter().map(|unit| unit.outputs).sum();
         let widest = units.iter().map(|unit| unit.vectors * S::F32_LANES).max().unwrap_or(0);
-        let block = (SQUARE * rows * edge + TILES) * BLOCK;
-        let sums = (SQUARE * rows * edge + TILES) * widest;
+        // What is done to tiles, some at once, runs over the end.
+        let block = TILE * (rows * edge + TILES);
+        let sums = SQUARE * (rows * edge + TILES) * widest;
         // Squares of pixels, when they are turned, run over the end.
         let map = (2 * rows * size + 8) * widest;
         let room = scratch.room(blocks * block + sums + map);
@@ -78,16 +95,15 @@ pub(super) fn convolve<S: Simd>(simd: S, work: Work<'_>) {
         for (first, rows) in stretches(edge, edge.div_ceil(edge.div_ceil(rows))) {
             // Row by row: the slices of a block meet in the first-level cache.
             for row in 0..rows {
-                for (i, slice) in slices.iter().enumerate() {
+                for (i, slices) in slices.as_chunks::<M>().0.iter().enumerate() {
                     let at = i * S::F32_LANES;
-                    let map = slice.of(middle, 2 * (first + row) * layout.middle_stride * BLOCK);
-                    let to = &mut tiles[at / BLOCK * block + at % BLOCK..];
-                    let place = (row * edge, rows * edge);
-                    winograd::transform(simd, map, layout.middle_stride, to, place);
+                    let maps = slices.map(|s| s.of(middle, 2 * (first + row) * layout.middle_stride * B));
+                    let to = &mut tiles[at / BLOCK * block + at % BLOCK + TILE * row * edge..];
+                    winograd::transform::<S, B, M>(simd, maps, layout.middle_stride, to);
                 }
             }
             let mut inputs = Rows::new(block - (BLOCK - 1));
-            starts.iter().for_each(|at| inputs.push(&tiles[at / BLOCK * block + at % BLOCK..]));
+            inputs.extend(starts.iter().map(|at| &tiles[at / BLOCK * block + at % BLOCK..]));
             let mut own = &mut *own;
             for unit in units {
                 let product = Product {
@@ -97,11 +113,10 @@ pub(super) fn convolve<S: Simd>(simd: S, work: Work<'_>) {
                     count: conv.inputs,
                 };
                 match unit.vectors {
-                    1 => product.sums::<S, 1>(simd, sums),
-                    _ => product.sums::<S, 2>(simd, sums),
+                    1 => product.map::<S, 1>(simd, size, sums, map),
+                    _ => product.map::<S, 2>(simd, size, sums, map),
                 }
                 let width = unit.vectors * S::F32_LANES;
-                winograd::finish(simd, (rows, edge), size, width, sums, map);
                 let (to, rest) = own.split_at_mut(unit.outputs * plane);
                 own = rest;
                 let pixels = (size - 2 * first).min(2 * rows) * size;
@@ -121,11 +136,19 @@ struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// By `N` vectors of outputs: [products][tiles][outputs].
+    /// Of `N` vectors of outputs, [pixels][outputs] of a map that is `size` pixels wide.
     #[inline(always)]
-    fn sums<S: Simd, const N: usize>(self, simd: S, to: &mut [f32]) {
-        let width = N * S::F32_LANES;
-        let floats = self.count * width;
+    fn map<S: Simd, const N: usize>(self, simd: S, size: usize, sums: &mut [f32], to: &mut [f32]) {
+        let sums = S::as_mut_simd_f32s(sums).0.as_chunks_mut::<N>().0;
+        self.sums::<S, N>(simd, sums);
+        let sums = &sums.as_chunks::<SQUARE>().0[..self.tiles];
+        winograd::finish(simd, size, sums, S::as_mut_simd_f32s(to).0.as_chunks_mut::<N>().0);
+    }
+
+    /// By `N` vectors of outputs: [tiles][products][outputs].
+    #[inline(always)]
+    fn sums<S: Simd, const N: usize>(&self, simd: S, to: &mut [[S::f32s; N]]) {
+        let floats = self.count * N * S::F32_LANES;
         let most = match (N, S::REGISTER_COUNT >= 32) {
             (1, true) => TILES,
             (_, true) => 12,
@@ -138,9 +161,9 @@ impl Product<'_> {
             let weights = S::as_simd_f32s(weights).0.as_chunks::<N>().0;
             for (first, count) in stretches(self.tiles, most) {
                 ahead.step();
-                let at = product * self.tiles + first;
-                let to = &mut to[at * width..];
-                // As few as there are kernels for, and perhaps some of the next product, which overwrites them.
+                let at = first * TILE + product * BLOCK;
+                let to = &mut to[first * SQUARE + product..];
+                // As few as there are kernels for, and perhaps some that come next, which overwrite them.
                 macro_rules! tiles {
                     ($($x:literal)*) => {
                         match count {
@@ -161,12 +184,14 @@ impl Product<'_> {
         simd: S,
         at: usize,
         weights: &[[S::f32s; N]],
-        to: &mut [f32],
+        to: &mut [[S::f32s; N]],
     ) {
         let mut sums = [[simd.splat_f32s(0.0); N]; X];
-        let inputs = self.inputs.window(at * BLOCK, (X - 1) * BLOCK + 1);
-        outer::<S, X, N, BLOCK>(simd, &mut sums, inputs, weights);
-        let to = S::as_mut_simd_f32s(&mut to[..X * N * S::F32_LANES]).0;
-        to.as_chunks_mut::<N>().0.copy_from_slice(&sums);
+        let inputs = self.inputs.window(at, (X - 1) * TILE + 1);
+        outer::<S, X, N, TILE>(simd, &mut sums, inputs, weights);
+        let to = &mut to[..(X - 1) * SQUARE + 1];
+        for x in 0..X {
+            to[x * SQUARE] = sums[x];
+        }
     }
 }

@@ -16,6 +16,13 @@ pub(super) const PARTS: usize = 4;
 /// Products of a square of outputs.
 pub(super) const SQUARE: usize = PARTS * PARTS;
 
+/// Lines of `BLOCK` floats of a tile: one for each product, and one more, so that those of some tiles do not compete for the same places of
+/// a cache.
+const LINES: usize = SQUARE + 1;
+
+/// Floats from tile to tile.
+pub(super) const TILE: usize = LINES * BLOCK;
+
 /// What three taps become.
 pub(super) fn filter(taps: [f64; 3]) -> [f64; PARTS] {
     let (even, odd) = (0.5 * (taps[0] + taps[2]), 0.5 * taps[1]);
@@ -46,31 +53,32 @@ pub(super) fn outputs<S: Simd>(simd: S, m: [S::f32s; PARTS]) -> [S::f32s; 2] {
     [simd.add_f32s(m[0], simd.add_f32s(m[1], m[2])), simd.add_f32s(m[3], simd.sub_f32s(m[1], m[2]))]
 }
 
-/// Of a vector of the channels of each pixel of four rows of a map, `stride` pixels from row to row, with zeros around it, makes those of the
-/// tiles from `first` on, of [products][tiles][channels]. Of the last pixel, and of the last tile, there is room for all channels of a block.
+/// Of each pixel of four rows of a map, `stride` pixels from row to row, with zeros around it, makes tiles: [tiles][products][channels].
+/// `maps`: the blocks of `B` channels that make a vector, or one of which a vector is a part. Of the last pixel, and of the last tile, there
+/// is room for all channels of a block.
 #[inline(always)]
-pub(super) fn transform<S: Simd>(
+pub(super) fn transform<S: Simd, const B: usize, const M: usize>(
     simd: S,
-    map: &[f32],
+    maps: [&[f32]; M],
     stride: usize,
     to: &mut [f32],
-    (first, tiles): (usize, usize),
 ) {
-    let to = &mut to.as_chunks_mut::<BLOCK>().0[..SQUARE * tiles];
-    let row = |row: usize| {
-        let row = &map[row * stride * BLOCK..][..stride * BLOCK];
-        row.as_chunks::<{ 2 * BLOCK }>().0.iter()
-    };
-    let mut pixels = row(0).zip(row(1)).zip(row(2)).zip(row(3));
-    let Some((((a, b), c), d)) = pixels.next() else { return };
-    let (mut one, mut two) = pair(simd, [a, b, c, d]);
-    for (x, (((a, b), c), d)) in pixels.enumerate() {
-        let (three, four) = pair(simd, [a, b, c, d]);
+    let tiles = to.as_chunks_mut::<BLOCK>().0.as_chunks_mut::<LINES>().0;
+    let columns = stride / 2;
+    let mut rows: [[&[[[f32; B]; 2]]; M]; PARTS] = [[&[]; M]; PARTS];
+    for (i, rows) in rows.iter_mut().enumerate() {
+        for (row, map) in rows.iter_mut().zip(maps) {
+            let pixels = map[i * stride * B..][..stride * B].as_chunks::<B>().0;
+            *row = &pixels.as_chunks::<2>().0[..columns];
+        }
+    }
+    let (mut one, mut two) = pair(simd, &rows, 0);
+    for (x, tile) in (1..columns).zip(tiles) {
+        let (three, four) = pair(simd, &rows, x);
         for row in 0..PARTS {
             let made = inputs(simd, [one[row], two[row], three[row], four[row]]);
             for column in 0..PARTS {
-                let to = &mut to[(row * PARTS + column) * tiles + first + x];
-                store::<S, 1>(to, [made[column]]);
+                store::<S, 1>(&mut tile[row * PARTS + column], [made[column]]);
             }
         }
         (one, two) = (three, four);
@@ -79,50 +87,63 @@ pub(super) fn transform<S: Simd>(
 
 /// What two columns of a tile become, of a pair of pixels of each row.
 #[inline(always)]
-fn pair<S: Simd>(simd: S, rows: [&[f32; 2 * BLOCK]; PARTS]) -> ([S::f32s; PARTS], [S::f32s; PARTS]) {
+fn pair<S: Simd, const B: usize, const M: usize>(
+    simd: S,
+    rows: &[[&[[[f32; B]; 2]]; M]; PARTS],
+    x: usize,
+) -> ([S::f32s; PARTS], [S::f32s; PARTS]) {
     let (mut left, mut right) = ([simd.splat_f32s(0.0); PARTS], [simd.splat_f32s(0.0); PARTS]);
     for i in 0..PARTS {
-        [left[i]] = load::<S, 1>(simd, rows[i]);
-        [right[i]] = load::<S, 1>(simd, &rows[i][BLOCK..]);
+        let (mut ones, mut twos) = ([&[0.0; B]; M], [&[0.0; B]; M]);
+        for m in 0..M {
+            [ones[m], twos[m]] = rows[i][m][x].each_ref();
+        }
+        left[i] = vector(simd, ones);
+        right[i] = vector(simd, twos);
     }
     (inputs(simd, left), inputs(simd, right))
 }
 
-/// Of sums [products][tiles][outputs], makes [pixels][outputs] of some rows of a map that is `size` pixels wide.
+/// The channels of a pixel, out of `M` blocks, or the first ones of a block.
 #[inline(always)]
-pub(super) fn finish<S: Simd>(
+fn vector<S: Simd, const B: usize, const M: usize>(simd: S, parts: [&[f32; B]; M]) -> S::f32s {
+    if M == 1 {
+        return load::<S, 1>(simd, parts[0])[0];
+    }
+    let mut floats = [[0.0; B]; M];
+    for m in 0..M {
+        floats[m] = *parts[m];
+    }
+    load::<S, 1>(simd, floats.as_flattened())[0]
+}
+
+/// Of sums [tiles][products][outputs] of some rows of a map that is `size` pixels wide, makes [pixels][outputs].
+#[inline(always)]
+pub(super) fn finish<S: Simd, const N: usize>(
     simd: S,
-    (rows, columns): (usize, usize),
     size: usize,
-    outputs: usize,
-    sums: &[f32],
-    to: &mut [f32],
+    sums: &[[[S::f32s; N]; SQUARE]],
+    to: &mut [[S::f32s; N]],
 ) {
-    let step = rows * columns * outputs;
-    for y in 0..rows {
-        for x in 0..columns {
-            for lane in (0..outputs).step_by(S::F32_LANES) {
-                let sums = &sums[(y * columns + x) * outputs + lane..];
-                let mut above = [simd.splat_f32s(0.0); PARTS];
-                let mut below = above;
+    for (sums, rows) in sums.chunks(size.div_ceil(2)).zip(to.chunks_exact_mut(2 * size)) {
+        let (above, below) = rows.split_at_mut(size);
+        for ((sums, above), below) in sums.iter().zip(above.chunks_mut(2)).zip(below.chunks_mut(2)) {
+            for n in 0..N {
+                let (mut upper, mut lower) = ([simd.splat_f32s(0.0); PARTS], [simd.splat_f32s(0.0); PARTS]);
                 for column in 0..PARTS {
                     let mut m = [simd.splat_f32s(0.0); PARTS];
                     for row in 0..PARTS {
-                        [m[row]] = load::<S, 1>(simd, &sums[(row * PARTS + column) * step..]);
+                        m[row] = sums[row * PARTS + column][n];
                     }
-                    [above[column], below[column]] = self::outputs(simd, m);
+                    [upper[column], lower[column]] = outputs(simd, m);
                 }
-                let at = (2 * y * size + 2 * x) * outputs + lane;
-                let [left, right] = self::outputs(simd, above);
-                store::<S, 1>(&mut to[at..], [left]);
-                if 2 * x + 1 < size {
-                    store::<S, 1>(&mut to[at + outputs..], [right]);
-                }
-                let at = at + size * outputs;
-                let [left, right] = self::outputs(simd, below);
-                store::<S, 1>(&mut to[at..], [left]);
-                if 2 * x + 1 < size {
-                    store::<S, 1>(&mut to[at + outputs..], [right]);
+                for (to, row) in [(&mut *above, upper), (&mut *below, lower)] {
+                    let [left, right] = outputs(simd, row);
+                    to[0][n] = left;
+                    // The last column may be odd.
+                    if let Some(to) = to.get_mut(1) {
+                        to[n] = right;
+                    }
                 }
             }
         }
