@@ -88,7 +88,8 @@ impl Vectors {
         impl WithSimd for Ask {
             type Output = Core;
             fn with_simd<S: Simd>(self, _: S) -> Core {
-                Core { lanes: S::F32_LANES, many_registers: S::REGISTER_COUNT >= 32, beside: beside() }
+                let (lanes, many_registers) = (S::F32_LANES, S::REGISTER_COUNT >= 32);
+                Core { lanes, many_registers, beside: beside(), cache: cache() }
             }
         }
         self.run(Ask)
@@ -104,6 +105,8 @@ pub(crate) struct Core {
     pub many_registers: bool,
     /// Whether additions, maxima and minima run beside multiply-adds; else each takes the place of one.
     pub beside: bool,
+    /// Bytes of its second-level cache.
+    pub cache: usize,
 }
 
 /// AMD's cores have ports of their own for additions and comparisons; Intel's make them where multiply-adds are made. What is not known is
@@ -113,4 +116,22 @@ fn beside() -> bool {
     return raw_cpuid::CpuId::new().get_vendor_info().is_some_and(|vendor| vendor.as_str() == "AuthenticAMD");
     #[cfg(not(target_arch = "x86_64"))]
     false
+}
+
+/// What is not known is taken for the least that CPUs of this kind have.
+fn cache() -> usize {
+    const LEAST: usize = 512 << 10;
+    #[cfg(target_arch = "x86_64")]
+    {
+        let caches = raw_cpuid::CpuId::new().get_cache_parameters();
+        let size = |cache: raw_cpuid::CacheParameter| {
+            cache.sets()
+                * cache.associativity()
+                * cache.physical_line_partitions()
+                * cache.coherency_line_size()
+        };
+        caches.and_then(|mut all| all.find(|cache| cache.level() == 2)).map_or(LEAST, size).max(LEAST)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    LEAST
 }

@@ -118,7 +118,7 @@ fn hold(shape: Shape, along: Along, threads: usize) {
             continue;
         }
         // Many threads have small bands.
-        let layout = Layout::new(along, size, layer.pointwise.outputs * 8, core.lanes, threads);
+        let layout = Layout::new(along, size, layer.pointwise.outputs * 8, core, threads);
         let mut features = vec![0.0; shape.channels * layout.plane + BEHIND];
         for (plane, image) in features.chunks_exact_mut(layout.plane).zip(image.chunks_exact(area)) {
             for (y, row) in image.chunks_exact(size).enumerate() {
@@ -241,7 +241,7 @@ fn bands_of_rows_make_the_sums_of_whole_maps() {
         Shape { size: 57, channels: 9, groups: 2, inputs: 3, outputs: 40, groups_3x3: 2, outputs_3x3: 2 };
     for along in [Along::Plane, Along::Rows, Along::Pairs] {
         let core = Vectors::Portable.core();
-        assert!(Layout::new(along, 57, 640, core.lanes, 1).bands(57).count() > 2);
+        assert!(Layout::new(along, 57, 640, core, 1).bands(57).count() > 2);
         hold(shape, along, 1);
     }
 }
@@ -274,9 +274,9 @@ fn the_first_convolution_makes_the_sums_of_plain_loops() {
         let network = Stem { weights: weights.clone(), outputs, stride };
         let out = (size - 1) / stride + 1;
         for vectors in vectors() {
-            let lanes = vectors.core().lanes;
-            let layout = Layout::new(Along::Plane, out, 1, lanes, 1);
-            let packed = stem::Stem::new(&network, size, lanes);
+            let core = vectors.core();
+            let layout = Layout::new(Along::Plane, out, 1, core, 1);
+            let packed = stem::Stem::new(&network, size, core.lanes);
             let mut laid_out = vec![0.0; packed.floats()];
             vectors.run(stem::LayOut { stem: &packed, image: &image, to: &mut laid_out });
             let mut to = vec![0.0; outputs * layout.plane];
@@ -307,11 +307,13 @@ fn the_first_convolution_makes_the_sums_of_plain_loops() {
 
 #[test]
 fn halving_takes_the_means_of_squares_and_leaves_out_an_odd_edge() {
-    for size in [2, 5, 8, 14, 33, 56] {
+    let alongs = [Along::Plane, Along::Rows, Along::Channels(8), Along::Squares(16)];
+    let sizes = [2, 5, 8, 14, 16, 28, 32, 33, 56, 112];
+    for (size, along) in sizes.into_iter().flat_map(|size| alongs.map(|along| (size, along))) {
         for vectors in vectors() {
-            let lanes = vectors.core().lanes;
-            let from = Layout::new(Along::Plane, size, 1, lanes, 1);
-            let into = Layout::new(Along::Plane, size / 2, 1, lanes, 1);
+            let core = vectors.core();
+            let from = Layout::new(along, size, 1, core, 1);
+            let into = Layout::new(Along::Plane, size / 2, 1, core, 1);
             let planes = random(3, 2 * from.plane);
             let mut to = vec![0.0; 2 * into.plane];
             vectors.run(pool::Work {

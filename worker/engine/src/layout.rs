@@ -5,11 +5,10 @@
 
 use crate::instructions::Core;
 use crate::network;
-use crate::spatial::channels::HALVED;
 use crate::spatial::{channels, pairs, rows};
 
-/// Bytes of a middle that are made before they are used: a share of the second-level cache.
-const BAND_BYTES: usize = 256 << 10;
+/// Bytes of a middle that are made before they are used, at most; half of the second-level cache, where that is less.
+const BAND_BYTES: usize = 512 << 10;
 
 /// What vectors go along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,8 +123,6 @@ impl Layout {
             match block.size {
                 ..=SMALLER => return Along::Channels(side(block)),
                 ..=SMALL if fewest >= MANY => return Along::Squares(side(block)),
-                // Where registers are few, vectors of pixels make no two rows at a time.
-                HALVED if !core.many_registers => return Along::Channels(side(block)),
                 _ => {}
             }
         }
@@ -149,12 +146,13 @@ impl Layout {
     }
 
     /// For whole maps of `size`² pixels, whose middle of so many channels is shared by some threads.
-    pub fn new(along: Along, size: usize, middle: usize, lanes: usize, threads: usize) -> Layout {
-        Layout::of_rows(along, size, size, middle.div_ceil(threads), lanes)
+    pub fn new(along: Along, size: usize, middle: usize, core: Core, threads: usize) -> Layout {
+        Layout::of_rows(along, size, size, middle.div_ceil(threads), core)
     }
 
     /// For so many rows of such maps, whose middle has so many channels.
-    pub fn of_rows(along: Along, size: usize, count: usize, middle: usize, lanes: usize) -> Layout {
+    pub fn of_rows(along: Along, size: usize, count: usize, middle: usize, core: Core) -> Layout {
+        let Core { lanes, .. } = core;
         let (stride, middle_stride) = match along {
             Along::Plane => (size + 1, size + 1),
             Along::Rows | Along::Pairs => (size, size),
@@ -166,7 +164,7 @@ impl Layout {
         let bytes = 4 * middle * middle_stride * count;
         let bands = match along {
             Along::Channels(_) | Along::Squares(_) => 1,
-            _ => bytes.div_ceil(BAND_BYTES).clamp(1, count),
+            _ => bytes.div_ceil(BAND_BYTES.min(core.cache / 2)).clamp(1, count),
         };
         let band = match along {
             Along::Pairs if bands > 1 => count.div_ceil(bands).next_multiple_of(2),

@@ -31,10 +31,20 @@ impl WithSimd for Work<'_> {
         let planes = planes.chunks_exact(from.plane).zip(to.chunks_exact_mut(into.plane));
         #[cfg(target_arch = "x86_64")]
         if let (true, Some(simd)) = (S::F32_LANES >= WIDTH, pulp::x86::V3::try_new()) {
+            let strides = (from.stride, into.stride);
             for (plane, to) in planes {
-                for (i, y) in rows.clone().enumerate() {
-                    let above = &plane[2 * i * from.stride..];
-                    row(simd, [above, &above[from.stride..]], &mut to[y * into.stride..], into.size);
+                let to = &mut to[rows.start * into.stride..];
+                match into.size {
+                    56 => plane_of::<56>(simd, plane, to, strides, rows.len()),
+                    28 => plane_of::<28>(simd, plane, to, strides, rows.len()),
+                    16 => plane_of::<16>(simd, plane, to, strides, rows.len()),
+                    14 => plane_of::<14>(simd, plane, to, strides, rows.len()),
+                    8 => plane_of::<8>(simd, plane, to, strides, rows.len()),
+                    7 => plane_of::<7>(simd, plane, to, strides, rows.len()),
+                    size => (0..rows.len()).for_each(|y| {
+                        let above = &plane[2 * y * from.stride..];
+                        row(simd, [above, &above[from.stride..]], &mut to[y * into.stride..], size);
+                    }),
                 }
             }
             return;
@@ -49,6 +59,24 @@ impl WithSimd for Work<'_> {
                 }
             }
         }
+    }
+}
+
+/// Some rows of a plane of a usual size: rows whose length is known need few checks.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn plane_of<const COUNT: usize>(
+    simd: pulp::x86::V3,
+    plane: &[f32],
+    to: &mut [f32],
+    (stride, to_stride): (usize, usize),
+    rows: usize,
+) {
+    let width = COUNT.max(WIDTH);
+    let above = plane.windows(2 * width).step_by(2 * stride);
+    let below = plane[stride..].windows(2 * width).step_by(2 * stride);
+    for (y, (above, below)) in above.zip(below).take(rows).enumerate() {
+        row(simd, [above, below], &mut to[y * to_stride..][..width], COUNT);
     }
 }
 

@@ -81,7 +81,7 @@ impl Schedule {
 impl Block {
     /// `entering`: of each channel that enters, the thread that makes it and the number of its plane there.
     fn by_planes(block: &packed::Block, packed: &Packed, threads: usize, entering: &[[usize; 2]]) -> Block {
-        let layout = Layout::new(block.along, block.size, block.middle, packed.core.lanes, threads);
+        let layout = Layout::new(block.along, block.size, block.middle, packed.core, threads);
         let mut planes = vec![0; threads];
         entering.iter().for_each(|&[thread, _]| planes[thread] += 1);
         let place = |[thread, number]: [usize; 2]| Place::new(thread, number * layout.plane);
@@ -123,7 +123,7 @@ impl Block {
     /// `entering`: how many channels enter.
     fn by_rows(block: &packed::Block, packed: &Packed, rows: Vec<Range<usize>>, entering: usize) -> Block {
         let most = rows.iter().map(Range::len).max().unwrap_or(0);
-        let layout = Layout::of_rows(block.along, block.size, most, block.middle, packed.core.lanes);
+        let layout = Layout::of_rows(block.along, block.size, most, block.middle, packed.core);
         let mut planes = vec![entering];
         let mut middle = 0;
         let mut layers = Vec::new();

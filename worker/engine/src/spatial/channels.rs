@@ -15,22 +15,9 @@ use crate::transpose::transpose;
 /// Bytes of the weights that are used at a time.
 const CHUNK_BYTES: usize = 9 << 10;
 
-/// Edge of maps whose rows are made in two halves.
-pub(crate) const HALVED: usize = 14;
-
-/// How a row of the map is made.
-mod row {
-    /// At once: what lies beyond its ends is skipped.
-    pub const WHOLE: u8 = 0;
-    /// In two halves: likewise.
-    pub const HALVES: u8 = 1;
-    /// In pieces; what lies beyond the ends is read: zeros.
-    pub const PADDED: u8 = 2;
-}
-
 /// Whether what lies beyond the ends of a row is skipped, on maps of such a size; then there need be no zeros.
 pub(crate) fn skips_ends(size: usize) -> bool {
-    matches!(size, 7 | 8 | HALVED)
+    matches!(size, 7 | 8)
 }
 
 /// Inputs of a chunk.
@@ -85,16 +72,14 @@ fn blocks<S: Simd, const B: usize>(simd: S, work: Work<'_>) {
         let map =
             Map { count: conv.inputs, inputs: &inputs, weights, layout, outputs: unit.outputs, to: own };
         match (layout.size, unit.vectors, S::REGISTER_COUNT >= 32) {
-            (7, 1, true) => map.convolve::<S, B, 7, 9, 1, 2, { row::WHOLE }>(simd, scratch),
-            (7, 1, false) => map.convolve::<S, B, 7, 9, 1, 2, { row::WHOLE }>(simd, scratch),
-            (7, ..) => map.convolve::<S, B, 7, 9, 2, 1, { row::WHOLE }>(simd, scratch),
-            (8, 1, true) => map.convolve::<S, B, 8, 10, 1, 2, { row::WHOLE }>(simd, scratch),
-            (8, 1, false) => map.convolve::<S, B, 8, 10, 1, 1, { row::WHOLE }>(simd, scratch),
-            (8, ..) => map.convolve::<S, B, 8, 10, 2, 1, { row::WHOLE }>(simd, scratch),
-            (HALVED, 1, _) => map.convolve::<S, B, 7, 9, 1, 1, { row::HALVES }>(simd, scratch),
-            (HALVED, ..) => map.convolve::<S, B, 7, 9, 2, 1, { row::HALVES }>(simd, scratch),
-            (_, 1, _) => map.convolve::<S, B, 8, 10, 1, 1, { row::PADDED }>(simd, scratch),
-            _ => map.convolve::<S, B, 8, 10, 2, 1, { row::PADDED }>(simd, scratch),
+            (7, 1, true) => map.convolve::<S, B, 7, 9, 1, 2, true>(simd, scratch),
+            (7, 1, false) => map.convolve::<S, B, 7, 9, 1, 2, true>(simd, scratch),
+            (7, ..) => map.convolve::<S, B, 7, 9, 2, 1, true>(simd, scratch),
+            (8, 1, true) => map.convolve::<S, B, 8, 10, 1, 2, true>(simd, scratch),
+            (8, 1, false) => map.convolve::<S, B, 8, 10, 1, 1, true>(simd, scratch),
+            (8, ..) => map.convolve::<S, B, 8, 10, 2, 1, true>(simd, scratch),
+            (_, 1, _) => map.convolve::<S, B, 8, 10, 1, 1, false>(simd, scratch),
+            _ => map.convolve::<S, B, 8, 10, 2, 1, false>(simd, scratch),
         }
     }
 }
@@ -111,8 +96,8 @@ struct Map<'a> {
 }
 
 impl Map<'_> {
-    /// `X` pixels at a time, by `N` vectors of outputs, in `D` sums that are added at last; `X2`: pixels with their neighbours; `ROW`: how
-    /// a row is made of them.
+    /// `X` pixels at a time, by `N` vectors of outputs, in `D` sums that are added at last; `X2`: pixels with their neighbours; `WHOLE`:
+    /// they are a row, and what lies beyond its ends is skipped; else zeros are read there.
     #[inline(always)]
     fn convolve<
         S: Simd,
@@ -121,7 +106,7 @@ impl Map<'_> {
         const X2: usize,
         const N: usize,
         const D: usize,
-        const ROW: u8,
+        const WHOLE: bool,
     >(
         self,
         simd: S,
@@ -149,17 +134,7 @@ impl Map<'_> {
                         let from = S::as_simd_f32s(&sums_of_all[at..][..X * outputs]).0.as_chunks::<N>().0;
                         sums.copy_from_slice(&from[..X]);
                     }
-                    macro_rules! rows {
-                        ($left:literal, $right:literal) => {
-                            self.rows::<S, B, X, X2, N, D, $left, $right>(simd, &mut sums, &inputs, own, y, x)
-                        };
-                    }
-                    match ROW {
-                        row::WHOLE => rows!(true, true),
-                        row::HALVES if tile == 0 => rows!(true, false),
-                        row::HALVES => rows!(false, true),
-                        _ => rows!(false, false),
-                    }
+                    self.rows::<S, B, X, X2, N, D, WHOLE>(simd, &mut sums, &inputs, own, y, x);
                     let to = S::as_mut_simd_f32s(&mut sums_of_all[at..][..X * outputs]).0;
                     to.as_chunks_mut::<N>().0[..X].copy_from_slice(&sums);
                 }
@@ -181,8 +156,7 @@ impl Map<'_> {
         usize::from(y == 0)..3 - usize::from(y + 1 == self.layout.size)
     }
 
-    /// An input that is loaded serves the three outputs that see it. `LEFT`, `RIGHT`: what lies there of all pixels is beyond the edge, and
-    /// skipped.
+    /// An input that is loaded serves the three outputs that see it.
     #[inline(always)]
     fn rows<
         S: Simd,
@@ -191,8 +165,7 @@ impl Map<'_> {
         const X2: usize,
         const N: usize,
         const D: usize,
-        const LEFT: bool,
-        const RIGHT: bool,
+        const WHOLE: bool,
     >(
         &self,
         simd: S,
@@ -215,7 +188,7 @@ impl Map<'_> {
             let (together, alone) = weights.as_chunks::<D>();
             for (k, weights) in together.iter().enumerate() {
                 for d in 0..D {
-                    add_row::<S, B, X, X2, N, D, LEFT, RIGHT>(
+                    add_row::<S, B, X, X2, N, D, WHOLE>(
                         simd,
                         &mut sums,
                         d,
@@ -226,11 +199,11 @@ impl Map<'_> {
             }
             for (k, weights) in alone.iter().enumerate() {
                 let input = inputs.row(together.len() * D + k, reach);
-                add_row::<S, B, X, X2, N, D, LEFT, RIGHT>(simd, &mut sums, 0, input, weights);
+                add_row::<S, B, X, X2, N, D, WHOLE>(simd, &mut sums, 0, input, weights);
             }
         }
         for d in 1..D {
-            for i in usize::from(LEFT)..X - usize::from(RIGHT) {
+            for i in usize::from(WHOLE)..X - usize::from(WHOLE) {
                 for n in 0..N {
                     sums[0][i][n] = simd.add_f32s(sums[0][i][n], sums[d][i][n]);
                 }
@@ -250,8 +223,7 @@ fn add_row<
     const X2: usize,
     const N: usize,
     const D: usize,
-    const LEFT: bool,
-    const RIGHT: bool,
+    const WHOLE: bool,
 >(
     simd: S,
     sums: &mut [[[S::f32s; N]; X]; D],
@@ -262,12 +234,12 @@ fn add_row<
     // Written out, so that every index is known and no sum leaves its register.
     macro_rules! pixel {
         ($($p:literal)*) => {$(
-            if $p < X2 && !(LEFT && $p == 0 || RIGHT && $p + 1 == X2) {
+            if $p < X2 && !(WHOLE && ($p == 0 || $p + 1 == X2)) {
                 let pixel = simd.splat_f32s(row[$p * B]);
                 // It is tap i of output p − i.
                 for i in 0..3 {
                     if $p >= i && $p - i < X {
-                        let edge = LEFT && $p == i || RIGHT && $p - i + 1 == X;
+                        let edge = WHOLE && ($p == i || $p - i + 1 == X);
                         let d = if edge { 0 } else { d };
                         for n in 0..N {
                             sums[d][$p - i][n] = simd.mul_add_e_f32s(pixel, weights[i][n], sums[d][$p - i][n]);
