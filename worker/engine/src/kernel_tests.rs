@@ -256,6 +256,7 @@ fn vectors_of_outputs_make_the_sums_of_plain_loops() {
             (2, 1, 80, 1, 32),
             (2, 37, 128, 2, 16),
             (4, 30, 32, 4, 8),
+            (1, 5, 35, 1, 8),
         ] {
             let shape = Shape { size, channels: 311, groups, inputs, outputs, groups_3x3, outputs_3x3 };
             for side in [4, 8, 16] {

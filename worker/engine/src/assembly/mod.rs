@@ -42,3 +42,4 @@ pub(crate) mod panel;
 pub(crate) mod planes;
 pub(crate) mod rows;
 pub(crate) mod taps;
+pub(crate) mod whole;

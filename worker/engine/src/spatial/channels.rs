@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use pulp::Simd;
 
+#[cfg(target_arch = "x86_64")]
+use crate::assembly;
 use crate::buffer::Buffer;
 use crate::layout::{Along, BLOCK, Layout};
 use crate::prefetch::Ahead;
@@ -125,6 +127,13 @@ impl Map<'_> {
             weights = rest;
             let mut ahead = Ahead::new(rest, own.len(), size * tiles);
             for y in 0..size {
+                // The row that the next one sees besides: another thread may have made it.
+                let below = (y + 3) * self.layout.middle_stride * B;
+                for input in inputs.clone().step_by(B) {
+                    for float in (0..size * B).step_by(16) {
+                        self.inputs.window(0, 0).ahead(input, below + float);
+                    }
+                }
                 for tile in 0..tiles {
                     ahead.step();
                     let x = tile * X;
@@ -185,6 +194,10 @@ impl Map<'_> {
             let inputs = self.inputs.window(at, reach).range(inputs.clone());
             let weights = S::as_simd_f32s(&weights[tap * floats..][..floats]).0;
             let weights = weights.as_chunks::<N>().0.as_chunks::<3>().0;
+            #[cfg(target_arch = "x86_64")]
+            if WHOLE && assembly::whole::add::<S, B, X, N, D>(&mut sums, inputs, weights) {
+                continue;
+            }
             let (together, alone) = weights.as_chunks::<D>();
             for (k, weights) in together.iter().enumerate() {
                 for d in 0..D {
