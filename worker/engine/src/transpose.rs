@@ -1,5 +1,8 @@
 //! From pixels of channels side by side to planes.
 
+// A check for each vector costs as much as moving it.
+#![allow(unsafe_code)]
+
 use pulp::Simd;
 
 /// Edge of the squares that vectors turn over.
@@ -39,14 +42,15 @@ pub(crate) fn transpose<S: Simd>(
 fn turn(simd: pulp::x86::V3, from: &[f32], width: usize, to: &mut [f32], plane: usize) {
     use std::arch::x86_64::__m256;
 
-    use crate::tile::{load, store};
-
+    assert!(width <= from.len() && (EDGE - 1) * width + EDGE <= from.len());
+    assert!(plane <= to.len() && (EDGE - 1) * plane + EDGE <= to.len());
+    let (from, to) = (from.as_ptr(), to.as_mut_ptr());
     let avx = simd.avx;
     // A loop: a closure would not be made part of it.
     let mut r = [avx._mm256_setzero_ps(); EDGE];
     for i in 0..EDGE {
-        let row: __m256 = pulp::cast(load::<_, 1>(simd, &from[i * width..])[0]);
-        r[i] = row;
+        // SAFETY: so many floats may be read there.
+        r[i] = unsafe { from.add(i * width).cast::<__m256>().read_unaligned() };
     }
     let low = |a, b| avx._mm256_unpacklo_ps(a, b);
     let high = |a, b| avx._mm256_unpackhi_ps(a, b);
@@ -78,8 +82,11 @@ fn turn(simd: pulp::x86::V3, from: &[f32], width: usize, to: &mut [f32], plane: 
             avx._mm256_permute2f128_ps::<0x20>(upper, lower),
             avx._mm256_permute2f128_ps::<0x31>(upper, lower),
         ];
-        store::<pulp::x86::V3, 1>(&mut to[i * plane..], [pulp::cast(halves[0])]);
-        store::<pulp::x86::V3, 1>(&mut to[(i + EDGE / 2) * plane..], [pulp::cast(halves[1])]);
+        // SAFETY: so many floats may be written there.
+        unsafe {
+            to.add(i * plane).cast::<__m256>().write_unaligned(halves[0]);
+            to.add((i + EDGE / 2) * plane).cast::<__m256>().write_unaligned(halves[1]);
+        }
     }
 }
 
