@@ -58,6 +58,13 @@ impl<'a> Window<'a> {
         self.starts.len()
     }
 
+    /// The `floats` floats from `at` on of each. Panics where they go past the end.
+    #[inline(always)]
+    pub fn part(self, at: usize, floats: usize) -> Window<'a> {
+        assert!(at <= self.floats && floats <= self.floats - at);
+        Window { at: self.at + at, floats, ..self }
+    }
+
     /// Some of the rows.
     pub fn range(self, rows: Range<usize>) -> Window<'a> {
         Window { starts: &self.starts[rows], ..self }

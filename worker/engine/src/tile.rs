@@ -16,6 +16,14 @@ pub(crate) fn stretches(vectors: usize, most: usize) -> impl Iterator<Item = (us
     })
 }
 
+/// Those stretches, but those of the same length as one: (first, length, how many).
+#[inline(always)]
+pub(crate) fn runs(vectors: usize, most: usize) -> [(usize, usize, usize); 2] {
+    let count = vectors.div_ceil(most);
+    let (length, longer) = (vectors / count.max(1), vectors % count.max(1));
+    [(0, length + 1, longer), (longer * (length + 1), length, count - longer)]
+}
+
 /// What is done to an input before it is multiplied.
 pub(crate) mod clip {
     /// Nothing.

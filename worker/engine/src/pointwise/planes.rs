@@ -11,7 +11,7 @@ use crate::network;
 use crate::place::Place;
 use crate::pointwise::clip::{Clips, Folded};
 use crate::rows::{Rows, Window};
-use crate::tile::{add, add_kept, clip, store, stretches};
+use crate::tile::{add, add_kept, clip, runs, store};
 
 /// A 1×1 convolution as its inner loops read it.
 #[derive(Debug)]
@@ -174,24 +174,35 @@ impl WithSimd for Work<'_> {
             let most = if many && low { 6 } else { 3 };
             let keep = conv.keep && (units.len() > 1 || !low && !many);
             let panel = panel.room(if keep { clips.inputs.len() * most * S::F32_LANES } else { 0 });
-            for (at, vectors) in stretches(vectors, most) {
+            for (at, vectors, count) in runs(vectors, most) {
                 let at = at * S::F32_LANES;
-                macro_rules! stretch {
+                macro_rules! run {
                     ($vectors:literal) => {
-                        if keep {
-                            made.stretch::<S, $vectors, true>(simd, units, first, &inputs, panel, at)
-                        } else {
-                            made.stretch::<S, $vectors, false>(simd, units, first, &inputs, panel, at)
+                        match (units, keep) {
+                            ([unit], false) => {
+                                made.alone::<S, $vectors>(simd, unit, first, &inputs, (at, count))
+                            }
+                            (_, false) => made.run::<S, $vectors, false>(
+                                simd,
+                                units,
+                                first,
+                                &inputs,
+                                panel,
+                                (at, count),
+                            ),
+                            _ => {
+                                made.run::<S, $vectors, true>(simd, units, first, &inputs, panel, (at, count))
+                            }
                         }
                     };
                 }
                 match vectors {
-                    1 => stretch!(1),
-                    2 => stretch!(2),
-                    3 => stretch!(3),
-                    4 => stretch!(4),
-                    5 => stretch!(5),
-                    _ => stretch!(6),
+                    1 => run!(1),
+                    2 => run!(2),
+                    3 => run!(3),
+                    4 => run!(4),
+                    5 => run!(5),
+                    _ => run!(6),
                 }
             }
             first += units.iter().map(|unit| unit.outputs).sum::<usize>();
@@ -209,6 +220,85 @@ struct Made<'a> {
 }
 
 impl Made<'_> {
+    /// The outputs of the only unit of a group, `V` vectors at a time: `count` times from `at` on.
+    #[inline(always)]
+    fn alone<S: Simd, const V: usize>(
+        &mut self,
+        simd: S,
+        unit: &Unit,
+        first: usize,
+        inputs: &Rows<'_>,
+        (at, count): (usize, usize),
+    ) {
+        if unit.height == 4 {
+            self.tiles::<S, 4, 4, 0, V>(simd, unit, first, inputs, (at, count));
+        } else if S::REGISTER_COUNT >= 32 && V <= 3 {
+            self.tiles::<S, 8, 8, 0, V>(simd, unit, first, inputs, (at, count));
+        } else {
+            self.run::<S, V, false>(simd, std::slice::from_ref(unit), first, inputs, &mut [], (at, count));
+        }
+    }
+
+    /// `R` of them, from `FIRST` on of a unit of `HEIGHT`. What is the same for all tiles is looked up once.
+    #[inline(always)]
+    fn tiles<S: Simd, const R: usize, const HEIGHT: usize, const FIRST: usize, const V: usize>(
+        &mut self,
+        simd: S,
+        unit: &Unit,
+        first: usize,
+        inputs: &Rows<'_>,
+        (from, count): (usize, usize),
+    ) {
+        const BESIDES: u8 = clip::AHEAD;
+        let floats = V * S::F32_LANES;
+        let Clips { limits, rising, .. } = &self.conv.groups[unit.group];
+        let (up, down) = inputs.window(from, count * floats).split_at(*rising);
+        let (up_limits, down_limits) = limits.split_at(*rising);
+        let (up_weights, down_weights) = unit.weights.get().as_chunks::<HEIGHT>().0.split_at(*rising);
+        let bias = &unit.bias[FIRST..][..R];
+        let floor = simd.splat_f32s(self.floor);
+        let plane = self.plane;
+        let to = &mut self.to[first * plane..][..unit.outputs * plane];
+        for at in (0..count).map(|i| i * floats) {
+            let mut sums: [[S::f32s; V]; R] = std::array::from_fn(|r| [simd.splat_f32s(bias[r]); V]);
+            let (up, down) = (up.part(at, floats), down.part(at, floats));
+            add::<S, R, HEIGHT, FIRST, V, { clip::RISING | BESIDES }>(
+                simd,
+                &mut sums,
+                up,
+                up_limits,
+                &mut [],
+                up_weights,
+            );
+            add::<S, R, HEIGHT, FIRST, V, { clip::FALLING | BESIDES }>(
+                simd,
+                &mut sums,
+                down,
+                down_limits,
+                &mut [],
+                down_weights,
+            );
+            put(simd, floor, to, plane, self.run.to + from + at, unit.outputs, sums);
+        }
+    }
+
+    /// Some outputs of a group, `V` vectors at a time: `count` times from `at` on. `KEEP`: clipped inputs are kept in the panel, for all units.
+    #[inline(always)]
+    fn run<S: Simd, const V: usize, const KEEP: bool>(
+        &mut self,
+        simd: S,
+        units: &[Unit],
+        first: usize,
+        inputs: &Rows<'_>,
+        panel: &mut [f32],
+        (at, count): (usize, usize),
+    ) {
+        for i in 0..count {
+            let at = at + i * V * S::F32_LANES;
+            self.stretch::<S, V, KEEP>(simd, units, first, inputs, panel, at);
+        }
+    }
+
     /// `V` vectors of the outputs of some units of a group. `KEEP`: clipped inputs are kept in the panel, for all units.
     #[inline(always)]
     fn stretch<S: Simd, const V: usize, const KEEP: bool>(
