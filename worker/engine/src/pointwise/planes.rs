@@ -231,17 +231,17 @@ impl Made<'_> {
         (at, count): (usize, usize),
     ) {
         if unit.height == 4 {
-            self.tiles::<S, 4, 4, 0, V>(simd, unit, first, inputs, (at, count));
+            self.tiles::<S, 4, V>(simd, unit, first, inputs, (at, count));
         } else if S::REGISTER_COUNT >= 32 && V <= 3 {
-            self.tiles::<S, 8, 8, 0, V>(simd, unit, first, inputs, (at, count));
+            self.tiles::<S, 8, V>(simd, unit, first, inputs, (at, count));
         } else {
             self.run::<S, V, false>(simd, std::slice::from_ref(unit), first, inputs, &mut [], (at, count));
         }
     }
 
-    /// `R` of them, from `FIRST` on of a unit of `HEIGHT`. What is the same for all tiles is looked up once.
+    /// Likewise, all `R` at once. What is the same for all tiles is looked up once: of few inputs, a tile costs little more.
     #[inline(always)]
-    fn tiles<S: Simd, const R: usize, const HEIGHT: usize, const FIRST: usize, const V: usize>(
+    fn tiles<S: Simd, const R: usize, const V: usize>(
         &mut self,
         simd: S,
         unit: &Unit,
@@ -249,40 +249,36 @@ impl Made<'_> {
         inputs: &Rows<'_>,
         (from, count): (usize, usize),
     ) {
-        const BESIDES: u8 = clip::AHEAD;
         let floats = V * S::F32_LANES;
         let Clips { limits, rising, .. } = &self.conv.groups[unit.group];
-        let (up, down) = inputs.window(from, count * floats).split_at(*rising);
-        let (up_limits, down_limits) = limits.split_at(*rising);
-        let (up_weights, down_weights) = unit.weights.get().as_chunks::<HEIGHT>().0.split_at(*rising);
-        let bias = &unit.bias[FIRST..][..R];
-        let floor = simd.splat_f32s(self.floor);
-        let plane = self.plane;
+        let inputs = inputs.window(from, count * floats).split_at(*rising);
+        let limits = limits.split_at(*rising);
+        let weights = unit.weights.get().as_chunks::<R>().0.split_at(*rising);
+        let (bias, floor) = (&unit.bias[..R], simd.splat_f32s(self.floor));
+        let (plane, start) = (self.plane, self.run.to + from);
         let to = &mut self.to[first * plane..][..unit.outputs * plane];
         for at in (0..count).map(|i| i * floats) {
             let mut sums: [[S::f32s; V]; R] = std::array::from_fn(|r| [simd.splat_f32s(bias[r]); V]);
-            let (up, down) = (up.part(at, floats), down.part(at, floats));
-            add::<S, R, HEIGHT, FIRST, V, { clip::RISING | BESIDES }>(
-                simd,
-                &mut sums,
-                up,
-                up_limits,
-                &mut [],
-                up_weights,
-            );
-            add::<S, R, HEIGHT, FIRST, V, { clip::FALLING | BESIDES }>(
-                simd,
-                &mut sums,
-                down,
-                down_limits,
-                &mut [],
-                down_weights,
-            );
-            put(simd, floor, to, plane, self.run.to + from + at, unit.outputs, sums);
+            macro_rules! add {
+                ($kind:expr, $side:tt) => {
+                    add::<S, R, R, 0, V, { $kind | clip::AHEAD }>(
+                        simd,
+                        &mut sums,
+                        inputs.$side.part(at, floats),
+                        limits.$side,
+                        &mut [],
+                        weights.$side,
+                    );
+                };
+            }
+            add!(clip::RISING, 0);
+            add!(clip::FALLING, 1);
+            put(simd, floor, to, plane, start + at, unit.outputs, sums);
         }
     }
 
-    /// Some outputs of a group, `V` vectors at a time: `count` times from `at` on. `KEEP`: clipped inputs are kept in the panel, for all units.
+    /// The outputs of some units of a group, `V` vectors at a time: `count` times from `at` on. `KEEP`: clipped inputs are kept in the panel,
+    /// for all units.
     #[inline(always)]
     fn run<S: Simd, const V: usize, const KEEP: bool>(
         &mut self,
