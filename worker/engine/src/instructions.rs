@@ -118,7 +118,7 @@ fn beside() -> bool {
     false
 }
 
-/// What is not known is taken for the least that CPUs of this kind have.
+/// What is not known, or smaller, is taken for the least that was measured.
 fn cache() -> usize {
     const LEAST: usize = 512 << 10;
     #[cfg(target_arch = "x86_64")]

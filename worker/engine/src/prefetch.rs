@@ -1,7 +1,7 @@
 //! Brings weights closer before they are needed: they are read once an image, and come from far.
 
 /// Floats of a cache line.
-const LINE: usize = 16;
+pub(crate) const LINE: usize = 16;
 
 /// Asks for the cache lines of some floats.
 #[inline(always)]

@@ -178,21 +178,10 @@ impl WithSimd for Work<'_> {
                 let at = at * S::F32_LANES;
                 macro_rules! run {
                     ($vectors:literal) => {
-                        match (units, keep) {
-                            ([unit], false) => {
-                                made.alone::<S, $vectors>(simd, unit, first, &inputs, (at, count))
-                            }
-                            (_, false) => made.run::<S, $vectors, false>(
-                                simd,
-                                units,
-                                first,
-                                &inputs,
-                                panel,
-                                (at, count),
-                            ),
-                            _ => {
-                                made.run::<S, $vectors, true>(simd, units, first, &inputs, panel, (at, count))
-                            }
+                        if keep {
+                            made.run::<S, $vectors, true>(simd, units, first, &inputs, panel, (at, count))
+                        } else {
+                            made.run::<S, $vectors, false>(simd, units, first, &inputs, panel, (at, count))
                         }
                     };
                 }
@@ -220,26 +209,54 @@ struct Made<'a> {
 }
 
 impl Made<'_> {
-    /// The outputs of the only unit of a group, `V` vectors at a time: `count` times from `at` on.
+    /// The outputs of some units of a group, `V` vectors at a time: `count` times from `at` on. `KEEP`: clipped inputs are kept in the panel,
+    /// for all units.
     #[inline(always)]
-    fn alone<S: Simd, const V: usize>(
+    fn run<S: Simd, const V: usize, const KEEP: bool>(
         &mut self,
         simd: S,
-        unit: &Unit,
+        units: &[Unit],
         first: usize,
         inputs: &Rows<'_>,
+        panel: &mut [f32],
         (at, count): (usize, usize),
     ) {
-        if unit.height == 4 {
-            self.tiles::<S, 4, V>(simd, unit, first, inputs, (at, count));
-        } else if S::REGISTER_COUNT >= 32 && V <= 3 {
-            self.tiles::<S, 8, V>(simd, unit, first, inputs, (at, count));
-        } else {
-            self.run::<S, V, false>(simd, std::slice::from_ref(unit), first, inputs, &mut [], (at, count));
+        if let ([unit], false) = (units, KEEP) {
+            if unit.height == 4 {
+                return self.tiles::<S, 4, V>(simd, unit, first, inputs, (at, count));
+            } else if S::REGISTER_COUNT >= 32 && V <= 3 {
+                return self.tiles::<S, 8, V>(simd, unit, first, inputs, (at, count));
+            }
+        }
+        let floor = simd.splat_f32s(self.floor);
+        let clips = &self.conv.groups[units[0].group];
+        let kept = S::as_mut_simd_f32s(panel).0.as_chunks_mut::<V>().0;
+        for at in (0..count).map(|i| at + i * V * S::F32_LANES) {
+            let mut source = Source { clips, inputs: inputs.window(at, V * S::F32_LANES), kept: &mut *kept };
+            let at = self.run.to + at;
+            let mut number = first;
+            for unit in units {
+                let leads = number == first;
+                let to = &mut self.to[number * self.plane..][..unit.outputs * self.plane];
+                if unit.height == 4 {
+                    let results = source.sums::<4, 4, 0, KEEP>(simd, unit, leads);
+                    put(simd, floor, to, self.plane, at, unit.outputs, results);
+                } else if S::REGISTER_COUNT >= 32 && V <= 3 {
+                    let results = source.sums::<8, 8, 0, KEEP>(simd, unit, leads);
+                    put(simd, floor, to, self.plane, at, unit.outputs, results);
+                } else {
+                    let results = source.sums::<4, 8, 0, KEEP>(simd, unit, leads);
+                    put(simd, floor, to, self.plane, at, unit.outputs, results);
+                    let results = source.sums::<4, 8, 4, KEEP>(simd, unit, false);
+                    put(simd, floor, &mut to[4 * self.plane..], self.plane, at, unit.outputs - 4, results);
+                }
+                number += unit.outputs;
+            }
         }
     }
 
-    /// Likewise, all `R` at once. What is the same for all tiles is looked up once: of few inputs, a tile costs little more.
+    /// The `R` outputs of the only unit of a group, likewise. What is the same for all tiles is looked up once: of few inputs, a tile costs
+    /// little more.
     #[inline(always)]
     fn tiles<S: Simd, const R: usize, const V: usize>(
         &mut self,
@@ -274,60 +291,6 @@ impl Made<'_> {
             add!(clip::RISING, 0);
             add!(clip::FALLING, 1);
             put(simd, floor, to, plane, start + at, unit.outputs, sums);
-        }
-    }
-
-    /// The outputs of some units of a group, `V` vectors at a time: `count` times from `at` on. `KEEP`: clipped inputs are kept in the panel,
-    /// for all units.
-    #[inline(always)]
-    fn run<S: Simd, const V: usize, const KEEP: bool>(
-        &mut self,
-        simd: S,
-        units: &[Unit],
-        first: usize,
-        inputs: &Rows<'_>,
-        panel: &mut [f32],
-        (at, count): (usize, usize),
-    ) {
-        for i in 0..count {
-            let at = at + i * V * S::F32_LANES;
-            self.stretch::<S, V, KEEP>(simd, units, first, inputs, panel, at);
-        }
-    }
-
-    /// `V` vectors of the outputs of some units of a group. `KEEP`: clipped inputs are kept in the panel, for all units.
-    #[inline(always)]
-    fn stretch<S: Simd, const V: usize, const KEEP: bool>(
-        &mut self,
-        simd: S,
-        units: &[Unit],
-        first: usize,
-        inputs: &Rows<'_>,
-        panel: &mut [f32],
-        at: usize,
-    ) {
-        let clips = &self.conv.groups[units[0].group];
-        let kept = S::as_mut_simd_f32s(panel).0.as_chunks_mut::<V>().0;
-        let mut source = Source { clips, inputs: inputs.window(at, V * S::F32_LANES), kept };
-        let floor = simd.splat_f32s(self.floor);
-        let at = self.run.to + at;
-        let mut number = first;
-        for unit in units {
-            let leads = number == first;
-            let to = &mut self.to[number * self.plane..][..unit.outputs * self.plane];
-            if unit.height == 4 {
-                let results = source.sums::<4, 4, 0, KEEP>(simd, unit, leads);
-                put(simd, floor, to, self.plane, at, unit.outputs, results);
-            } else if S::REGISTER_COUNT >= 32 && V <= 3 {
-                let results = source.sums::<8, 8, 0, KEEP>(simd, unit, leads);
-                put(simd, floor, to, self.plane, at, unit.outputs, results);
-            } else {
-                let results = source.sums::<4, 8, 0, KEEP>(simd, unit, leads);
-                put(simd, floor, to, self.plane, at, unit.outputs, results);
-                let results = source.sums::<4, 8, 4, KEEP>(simd, unit, false);
-                put(simd, floor, &mut to[4 * self.plane..], self.plane, at, unit.outputs - 4, results);
-            }
-            number += unit.outputs;
         }
     }
 }

@@ -9,7 +9,7 @@ use pulp::Simd;
 use crate::assembly;
 use crate::buffer::Buffer;
 use crate::layout::{Along, BLOCK, Layout};
-use crate::prefetch::Ahead;
+use crate::prefetch::{Ahead, LINE};
 use crate::rows::Rows;
 use crate::spatial::blocks::{TAPS, Work};
 use crate::transpose::transpose;
@@ -74,8 +74,7 @@ fn blocks<S: Simd, const B: usize>(simd: S, work: Work<'_>) {
         let map =
             Map { count: conv.inputs, inputs: &inputs, weights, layout, outputs: unit.outputs, to: own };
         match (layout.size, unit.vectors, S::REGISTER_COUNT >= 32) {
-            (7, 1, true) => map.convolve::<S, B, 7, 9, 1, 2, true>(simd, scratch),
-            (7, 1, false) => map.convolve::<S, B, 7, 9, 1, 2, true>(simd, scratch),
+            (7, 1, _) => map.convolve::<S, B, 7, 9, 1, 2, true>(simd, scratch),
             (7, ..) => map.convolve::<S, B, 7, 9, 2, 1, true>(simd, scratch),
             (8, 1, true) => map.convolve::<S, B, 8, 10, 1, 2, true>(simd, scratch),
             (8, 1, false) => map.convolve::<S, B, 8, 10, 1, 1, true>(simd, scratch),
@@ -127,13 +126,7 @@ impl Map<'_> {
             weights = rest;
             let mut ahead = Ahead::new(rest, own.len(), size * tiles);
             for y in 0..size {
-                // The row that the next one sees besides: another thread may have made it.
-                let below = (y + 3) * self.layout.middle_stride * B;
-                for input in inputs.clone().step_by(B) {
-                    for float in (0..size * B).step_by(16) {
-                        self.inputs.window(0, 0).ahead(input, below + float);
-                    }
-                }
+                self.ahead::<B>(&inputs, y + 3);
                 for tile in 0..tiles {
                     ahead.step();
                     let x = tile * X;
@@ -156,6 +149,17 @@ impl Map<'_> {
         for y in 0..rows {
             let from = &sums_of_all[y * tiles * X * outputs..];
             transpose::<S>(from, (length, outputs), &mut self.to[y * stride..], (self.outputs, plane));
+        }
+    }
+
+    /// Asks for a row of some inputs, counted from the zeros above: another thread may have made it.
+    #[inline(always)]
+    fn ahead<const B: usize>(&self, inputs: &Range<usize>, row: usize) {
+        let Layout { size, middle_stride, .. } = *self.layout;
+        let blocks = inputs.clone().step_by(B);
+        let lines = (0..size * B).step_by(LINE);
+        for (block, line) in blocks.flat_map(|block| lines.clone().map(move |line| (block, line))) {
+            self.inputs.window(0, 0).ahead(block, row * middle_stride * B + line);
         }
     }
 
