@@ -156,10 +156,10 @@ impl Map<'_> {
     #[inline(always)]
     fn ahead<const B: usize>(&self, inputs: &Range<usize>, row: usize) {
         let Layout { size, middle_stride, .. } = *self.layout;
-        let blocks = inputs.clone().step_by(B);
-        let lines = (0..size * B).step_by(LINE);
-        for (block, line) in blocks.flat_map(|block| lines.clone().map(move |line| (block, line))) {
-            self.inputs.window(0, 0).ahead(block, row * middle_stride * B + line);
+        for block in inputs.clone().step_by(B) {
+            for float in (0..size * B).step_by(LINE) {
+                self.inputs.window(0, 0).ahead(block, row * middle_stride * B + float);
+            }
         }
     }
 
